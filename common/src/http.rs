@@ -1,0 +1,425 @@
+//! One HTTP/1.1 control connection: kept alive, bounded, and honest about what broke.
+//!
+//! Heartbeats, registrations, probes and the command line use this; streamed model traffic does
+//! not. A connection carries one request at a time. It never follows redirects and never uses a
+//! proxy from the environment.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::{TcpStream, lookup_host};
+use url::Url;
+
+/// The most bytes of an answer that are read.
+const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
+const AGENT_NAME: &str = concat!("ollama-coordinator/", env!("CARGO_PKG_VERSION"));
+
+/// Where a server is: `http://host:port`, with an optional path in front of every route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseUrl {
+    host: String,
+    port: u16,
+    prefix: String,
+}
+
+impl BaseUrl {
+    /// Reads `http://host:port/prefix`; `http://` and the port may be left out.
+    ///
+    /// # Errors
+    /// Says what is wrong with the text, such as an `https` scheme, which is not supported.
+    pub fn parse(text: &str, default_port: u16) -> Result<Self, InvalidBaseUrl> {
+        let invalid = |why| InvalidBaseUrl {
+            text: text.to_owned(),
+            why,
+        };
+        let with_scheme = if text.contains("://") {
+            text.to_owned()
+        } else {
+            format!("http://{text}")
+        };
+        let url = Url::parse(&with_scheme).map_err(|_source| invalid("it is not a URL"))?;
+        match url.scheme() {
+            "http" => {}
+            "https" => return Err(invalid("https is not supported yet, use http")),
+            _ => return Err(invalid("the scheme must be http")),
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(invalid("a user name or password does not belong in it"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(invalid("a query or fragment does not belong in it"));
+        }
+        let host = url.host_str().filter(|host| !host.is_empty());
+        let host = host.ok_or_else(|| invalid("it names no host"))?.to_owned();
+        let says_port_80 = with_scheme.trim_end_matches('/').ends_with(":80");
+        let port = url
+            .port()
+            .unwrap_or(if says_port_80 { 80 } else { default_port });
+        if port == 0 {
+            return Err(invalid("port 0 cannot be dialled"));
+        }
+        Ok(Self {
+            host,
+            port,
+            prefix: url.path().trim_end_matches('/').to_owned(),
+        })
+    }
+
+    /// Makes the URL of a known address.
+    pub fn from_addr(addr: SocketAddr) -> Self {
+        let host = match addr {
+            SocketAddr::V4(v4) => v4.ip().to_string(),
+            SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
+        };
+        Self {
+            host,
+            port: addr.port(),
+            prefix: String::new(),
+        }
+    }
+
+    /// Returns the host as written; IPv6 in brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Returns the port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl std::fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "http://{}:{}{}", self.host, self.port, self.prefix)
+    }
+}
+
+/// The text is not a usable base URL.
+#[derive(Debug, thiserror::Error)]
+#[error("`{text}` is not usable as a URL: {why}")]
+pub struct InvalidBaseUrl {
+    text: String,
+    why: &'static str,
+}
+
+/// The first layer that broke.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The name could not be resolved.
+    #[error("the name `{host}` could not be resolved")]
+    Resolve {
+        /// The host asked for.
+        host: String,
+        /// What the resolver said.
+        #[source]
+        source: io::Error,
+    },
+    /// No TCP connection could be made.
+    #[error("connecting to {addr} failed")]
+    Connect {
+        /// The last address tried.
+        addr: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The time for connecting or for the answer ran out.
+    #[error("no {stage} within {} ms", .after.as_millis())]
+    Timeout {
+        /// `connection` or `answer`.
+        stage: &'static str,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The other side does not speak HTTP as it should, or hung up.
+    #[error("the HTTP exchange failed")]
+    Exchange(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The answer is not the JSON that was expected.
+    #[error("the answer (status {status}) is not the expected JSON")]
+    UnexpectedBody {
+        /// Its HTTP status.
+        status: StatusCode,
+        /// Where the JSON departs from what was expected.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// A whole answer.
+#[derive(Debug, Clone)]
+pub struct HttpResponse {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+impl HttpResponse {
+    /// Reads the body as JSON.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, HttpError> {
+        serde_json::from_slice(&self.body).map_err(|source| HttpError::UnexpectedBody {
+            status: self.status,
+            source,
+        })
+    }
+}
+
+/// Limits in time for one exchange.
+#[derive(Debug, Clone, Copy)]
+pub struct HttpTimeouts {
+    /// For resolving and connecting.
+    pub connect: Duration,
+    /// From sending the request to the end of the answer.
+    pub answer: Duration,
+}
+
+/// A client of one server over one connection at a time.
+#[derive(Debug)]
+pub struct HttpClient {
+    base: BaseUrl,
+    timeouts: HttpTimeouts,
+    connection: Option<Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    local_addr: SocketAddr,
+    used: bool,
+    driver: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl HttpClient {
+    /// Makes a client; nothing is dialled yet.
+    pub fn new(base: BaseUrl, timeouts: HttpTimeouts) -> Self {
+        Self {
+            base,
+            timeouts,
+            connection: None,
+        }
+    }
+
+    /// Returns the server's URL.
+    pub fn base(&self) -> &BaseUrl {
+        &self.base
+    }
+
+    /// Connects if there is no usable connection and returns the local address of its socket.
+    pub async fn connect(&mut self) -> Result<SocketAddr, HttpError> {
+        if let Some(connection) = self.connection.as_ref().filter(|c| !c.sender.is_closed()) {
+            return Ok(connection.local_addr);
+        }
+        self.connection = None;
+        let after = self.timeouts.connect;
+        let connection = tokio::time::timeout(after, dial(&self.base))
+            .await
+            .map_err(|_elapsed| HttpError::Timeout {
+                stage: "connection",
+                after,
+            })??;
+        let local_addr = connection.local_addr;
+        self.connection = Some(connection);
+        Ok(local_addr)
+    }
+
+    /// Drops the connection, so that the next request resolves and dials anew.
+    pub fn disconnect(&mut self) {
+        self.connection = None;
+    }
+
+    /// Changes how long an answer may take from now on.
+    pub fn set_answer_timeout(&mut self, answer: Duration) {
+        self.timeouts.answer = answer;
+    }
+
+    /// Sends a request without a body.
+    pub async fn get(&mut self, path: &str) -> Result<HttpResponse, HttpError> {
+        self.send(Method::GET, path, None, Bytes::new()).await
+    }
+
+    /// Sends `body` as JSON, with `bearer` as the bearer token when there is one.
+    pub async fn post_json(
+        &mut self,
+        path: &str,
+        bearer: Option<&str>,
+        body: &impl Serialize,
+    ) -> Result<HttpResponse, HttpError> {
+        let body = serde_json::to_vec(body).map_err(|source| HttpError::Exchange(source.into()))?;
+        self.send(Method::POST, path, bearer, body.into()).await
+    }
+
+    /// Sends one request and reads the whole answer.
+    ///
+    /// When a connection that was kept alive turns out to be closed, the request is sent once more
+    /// on a fresh one: send only requests that may be repeated.
+    pub async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        bearer: Option<&str>,
+        body: Bytes,
+    ) -> Result<HttpResponse, HttpError> {
+        loop {
+            self.connect().await?;
+            let reused = self
+                .connection
+                .as_ref()
+                .is_some_and(|connection| connection.used);
+            let request = self.request(&method, path, bearer, body.clone())?;
+            match self.exchange(request).await {
+                Ok(response) => return Ok(response),
+                Err(error) => {
+                    self.disconnect();
+                    let went_stale = reused && matches!(error, HttpError::Exchange(_));
+                    if !went_stale {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+
+    fn request(
+        &self,
+        method: &Method,
+        path: &str,
+        bearer: Option<&str>,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, HttpError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base.prefix))
+            .header(HOST, format!("{}:{}", self.base.host, self.base.port))
+            .header(USER_AGENT, AGENT_NAME);
+        if !body.is_empty() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        if let Some(bearer) = bearer {
+            request = request.header(AUTHORIZATION, format!("Bearer {bearer}"));
+        }
+        request
+            .body(Full::new(body))
+            .map_err(|source| HttpError::Exchange(source.into()))
+    }
+
+    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<HttpResponse, HttpError> {
+        let after = self.timeouts.answer;
+        let connection = self
+            .connection
+            .as_mut()
+            .expect("connect() was called before");
+        connection.used = true;
+        let answer = async {
+            connection
+                .sender
+                .ready()
+                .await
+                .map_err(|e| HttpError::Exchange(e.into()))?;
+            let response = connection.sender.send_request(request).await;
+            let (head, body) = response
+                .map_err(|e| HttpError::Exchange(e.into()))?
+                .into_parts();
+            let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await;
+            let body = body.map_err(HttpError::Exchange)?.to_bytes();
+            Ok(HttpResponse {
+                status: head.status,
+                headers: head.headers,
+                body,
+            })
+        };
+        tokio::time::timeout(after, answer)
+            .await
+            .map_err(|_elapsed| HttpError::Timeout {
+                stage: "answer",
+                after,
+            })?
+    }
+}
+
+async fn dial(base: &BaseUrl) -> Result<Connection, HttpError> {
+    let host = base.host.trim_start_matches('[').trim_end_matches(']');
+    let resolve = |source| HttpError::Resolve {
+        host: host.to_owned(),
+        source,
+    };
+    let addrs = lookup_host((host, base.port)).await.map_err(resolve)?;
+    let mut failure = resolve(io::Error::new(io::ErrorKind::NotFound, "no address"));
+    for addr in addrs {
+        match TcpStream::connect(addr).await {
+            Ok(stream) => return open(stream, addr).await,
+            Err(source) => failure = HttpError::Connect { addr, source },
+        }
+    }
+    Err(failure)
+}
+
+async fn open(stream: TcpStream, addr: SocketAddr) -> Result<Connection, HttpError> {
+    let connect = |source| HttpError::Connect { addr, source };
+    stream.set_nodelay(true).map_err(connect)?;
+    let local_addr = stream.local_addr().map_err(connect)?;
+    let (sender, driver) = handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| HttpError::Exchange(e.into()))?;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "ends with the connection, which owns it"
+    )]
+    let driver = tokio::spawn(async move {
+        if let Err(error) = driver.await {
+            tracing::debug!(%error, "Control connection ended");
+        }
+    });
+    Ok(Connection {
+        sender,
+        local_addr,
+        used: false,
+        driver,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("http://192.168.1.10:11400", "http://192.168.1.10:11400")]
+    #[case("192.168.1.10", "http://192.168.1.10:11400")]
+    #[case("gpu-hub:80", "http://gpu-hub:80")]
+    #[case("http://gpu-hub/fleet/", "http://gpu-hub:11400/fleet")]
+    #[case("[::1]:9", "http://[::1]:9")]
+    fn base_urls_are_read_as_people_write_them(#[case] text: &str, #[case] expected: &str) {
+        assert_eq!(BaseUrl::parse(text, 11400).unwrap().to_string(), expected);
+    }
+
+    #[rstest]
+    #[case("https://hub", "https is not supported yet")]
+    #[case("ftp://hub", "scheme must be http")]
+    #[case("http://", "not a URL")]
+    #[case("http://user:pw@hub", "password does not belong")]
+    #[case("http://hub?x=1", "query or fragment")]
+    #[case("http://hub:0", "port 0")]
+    fn unusable_urls_say_why(#[case] text: &str, #[case] why: &str) {
+        let error = BaseUrl::parse(text, 11400).unwrap_err().to_string();
+
+        assert!(error.contains(why), "{error}");
+    }
+}

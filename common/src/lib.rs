@@ -1,0 +1,18 @@
+//! What the coordinator and the agent both use today, and nothing else.
+//!
+//! Read in this order: [`id`] and [`secret`] (who is who), [`protocol`] (every JSON shape on the
+//! wire), [`http`] (one control connection), [`probe`] (asks a runtime what it serves), [`backoff`],
+//! [`duration`], [`atomic_file`], then the process parts [`shutdown`], [`tasks`] and [`logging`].
+#![warn(missing_docs)]
+
+pub mod atomic_file;
+pub mod backoff;
+pub mod duration;
+pub mod http;
+pub mod id;
+pub mod logging;
+pub mod probe;
+pub mod protocol;
+pub mod secret;
+pub mod shutdown;
+pub mod tasks;
