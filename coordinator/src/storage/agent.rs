@@ -1,0 +1,104 @@
+//! The persisted shape of an agent. Field names are the file format: renaming one loses data.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use chrono::{DateTime, Utc};
+use ollama_coordinator_common::id::{AgentId, SessionId};
+use ollama_coordinator_common::protocol::runtime::RuntimeReport;
+use ollama_coordinator_common::protocol::system::SystemInfo;
+use ollama_coordinator_common::secret::SecretHash;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// What is known of an agent across restarts; never whether it is alive.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredAgent {
+    /// Its id.
+    pub id: AgentId,
+    /// What the machine calls itself.
+    pub machine_name: String,
+    /// What the operator calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// Where its runtime is reached.
+    pub ip_address: IpAddr,
+    /// The runtime's port.
+    pub port: u16,
+    /// The runtime as last reported.
+    #[serde(default)]
+    pub runtime: RuntimeReport,
+    /// What proves its identity; absent for agents that registered without a secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_hash: Option<SecretHash>,
+    /// The process that registered last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// Grows by one with each accepted session.
+    #[serde(default)]
+    pub epoch: u64,
+    /// The id it had before it learnt that another process uses that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloned_from: Option<AgentId>,
+    /// Whether the operator is emptying it.
+    #[serde(default)]
+    pub draining: bool,
+    /// The operator's labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The operator's notes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notes: Option<String>,
+    /// Its machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_info: Option<SystemInfo>,
+    /// The agent's own version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_version: Option<String>,
+    /// When it first registered.
+    pub registered_at: DateTime<Utc>,
+    /// When it was last heard of, as far as that was saved.
+    pub last_seen: DateTime<Utc>,
+    /// When it said goodbye, if that was the last thing it said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_at: Option<DateTime<Utc>>,
+    /// Whether a runtime has answered at its address.
+    #[serde(default)]
+    pub verified: bool,
+    /// Fields that a newer coordinator wrote; kept as they are.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl StoredAgent {
+    /// Makes a record of which only the necessary is known.
+    pub fn new(
+        id: AgentId,
+        machine_name: impl Into<String>,
+        (ip_address, port): (IpAddr, u16),
+        registered_at: DateTime<Utc>,
+    ) -> Self {
+        Self {
+            id,
+            machine_name: machine_name.into(),
+            display_name: None,
+            ip_address,
+            port,
+            runtime: RuntimeReport::default(),
+            secret_hash: None,
+            session: None,
+            epoch: 0,
+            cloned_from: None,
+            draining: false,
+            labels: BTreeMap::new(),
+            notes: None,
+            system_info: None,
+            agent_version: None,
+            registered_at,
+            last_seen: registered_at,
+            left_at: None,
+            verified: false,
+            extra: Map::new(),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The agents in one file: each record is looked at alone, so that a bad one costs only itself.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use chrono::{DateTime, Utc};
+use ollama_coordinator_common::id::AgentId;
+use serde_json::value::RawValue;
+
+use super::document::{self, Document, Extra};
+use super::evidence::Rejected;
+use super::legacy::LegacyRegistry;
+use crate::storage::agent::StoredAgent;
+
+/// What a store goes on from.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// Sorted by id.
+    pub(super) agents: Vec<StoredAgent>,
+    pub(super) records: BTreeMap<AgentId, Box<str>>,
+    pub(super) generation: u64,
+    pub(super) saved_at: Option<DateTime<Utc>>,
+    pub(super) extra: Extra,
+    pub(super) rejected: Vec<Rejected>,
+    /// Set when the file is an earlier product's: how many of its entries made no sense.
+    pub(super) skipped_by_import: Option<usize>,
+}
+
+impl Contents {
+    pub(super) fn from_document(document: Document<'_>) -> Self {
+        let mut accepted = BTreeMap::<AgentId, (StoredAgent, &RawValue)>::new();
+        let mut rejected = Vec::new();
+        let mut reject = |record: &RawValue, reason: String| {
+            let record = record.to_owned();
+            rejected.push(Rejected { reason, record });
+        };
+        for record in document.records {
+            let agent = match read(record) {
+                Ok(agent) => agent,
+                Err(reason) => {
+                    reject(record, reason);
+                    continue;
+                }
+            };
+            match accepted.entry(agent.id) {
+                Entry::Vacant(free) => {
+                    free.insert((agent, record));
+                }
+                Entry::Occupied(mut taken) => {
+                    let newer = is_newer(&agent, &taken.get().0);
+                    let loser = if newer {
+                        taken.insert((agent, record)).1
+                    } else {
+                        record
+                    };
+                    reject(
+                        loser,
+                        "another record has the same id and is newer".to_owned(),
+                    );
+                }
+            }
+        }
+
+        // Under a right checksum a record is our own text and can be written again as it is.
+        let text = |agent: &StoredAgent, record: &RawValue| match document::record(agent) {
+            Ok(text) if !document.has_checksum => text,
+            Ok(_) | Err(_) => record.get().into(),
+        };
+        let records = accepted
+            .iter()
+            .map(|(id, (agent, record))| (*id, text(agent, record)))
+            .collect();
+        Self {
+            records,
+            agents: accepted.into_values().map(|(agent, _)| agent).collect(),
+            generation: document.generation,
+            saved_at: document.saved_at,
+            extra: document.extra,
+            rejected,
+            skipped_by_import: None,
+        }
+    }
+
+    pub(super) fn from_legacy(registry: LegacyRegistry) -> Self {
+        let records = registry
+            .agents
+            .iter()
+            .filter_map(|agent| Some((agent.id, document::record(agent).ok()?)))
+            .collect();
+        Self {
+            agents: registry.agents,
+            records,
+            skipped_by_import: Some(registry.skipped),
+            ..Self::default()
+        }
+    }
+}
+
+fn read(record: &RawValue) -> Result<StoredAgent, String> {
+    let agent: StoredAgent =
+        serde_json::from_str(record.get()).map_err(|error| error.to_string())?;
+    if agent.port == 0 {
+        return Err("port is 0".to_owned());
+    }
+    Ok(agent)
+}
+
+fn is_newer(agent: &StoredAgent, other: &StoredAgent) -> bool {
+    (agent.epoch, agent.last_seen) > (other.epoch, other.last_seen)
+}

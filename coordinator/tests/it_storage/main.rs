@@ -1,0 +1,3 @@
+//! Durable storage against real files, failing files and simulated power loss.
+
+mod conformance;
