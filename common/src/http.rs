@@ -224,7 +224,9 @@ impl HttpClient {
 
     /// Connects if there is no usable connection and returns the local address of its socket.
     pub async fn connect(&mut self) -> Result<SocketAddr, HttpError> {
-        if let Some(connection) = self.connection.as_ref().filter(|c| !c.sender.is_closed()) {
+        if self.is_connected()
+            && let Some(connection) = &self.connection
+        {
             return Ok(connection.local_addr);
         }
         self.connection = None;
@@ -238,6 +240,12 @@ impl HttpClient {
         let local_addr = connection.local_addr;
         self.connection = Some(connection);
         Ok(local_addr)
+    }
+
+    /// Returns whether the next request would use a connection that already exists.
+    pub fn is_connected(&self) -> bool {
+        let connection = self.connection.as_ref();
+        connection.is_some_and(|connection| !connection.sender.is_closed())
     }
 
     /// Drops the connection, so that the next request resolves and dials anew.
