@@ -1,4 +1,23 @@
 //! The coordinator: one URL for every machine that runs a language model.
+//!
+//! Read in this order: [`config`] (what can be set), [`app`] (the only wiring), [`server`] (the
+//! accept loop), [`api`] (the management routes), [`registry`] (who is known, alive and routable),
+//! [`reach`] (dials agents back), [`storage`] (what survives), [`balancer`] and [`proxy`] (a
+//! request on its way to a model), [`commands`] (the command line beside serving).
 #![warn(missing_docs)]
 
+pub mod api;
+pub mod app;
+pub mod balancer;
+pub mod banner;
+pub mod commands;
+pub mod config;
+pub mod proxy;
+pub mod reach;
+pub mod registry;
+pub mod server;
+pub mod state;
 pub mod storage;
+
+pub use app::run;
+pub use config::Config;

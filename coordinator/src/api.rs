@@ -1,0 +1,65 @@
+//! The management API: the whole route table on one screen.
+//!
+//! Handlers extract, make one call and map the answer; validation lives beside them, decisions in
+//! [`crate::registry`].
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderName, Method, header};
+use axum::routing::{delete, get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::state::AppState;
+
+pub mod address;
+pub mod agents;
+pub mod auth;
+pub mod body;
+pub mod error;
+pub mod events;
+pub mod health;
+pub mod heartbeat;
+pub mod metrics;
+pub mod openapi;
+pub mod validate;
+
+/// The header that names where the next page of a list starts.
+pub const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
+
+/// Returns the management routes.
+pub fn router() -> Router<AppState> {
+    Router::new()
+        .route(
+            "/api/agents",
+            get(agents::list_agents).post(agents::register_agent),
+        )
+        .route("/api/agents/register", post(agents::register_agent))
+        .route(
+            "/api/agents/{id}",
+            get(agents::get_agent)
+                .patch(agents::patch_agent)
+                .delete(agents::remove_agent),
+        )
+        .route("/api/agents/{id}/heartbeat", post(heartbeat::renew_lease))
+        .route("/api/agents/{id}/session", delete(heartbeat::end_session))
+        .route("/api/events", get(events::stream_events))
+        .route("/api/openapi.json", get(openapi::get_openapi))
+        .route("/healthz", get(health::get_liveness))
+        .route("/readyz", get(health::get_readiness))
+        .route("/metrics", get(metrics::get_metrics))
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(CatchPanicLayer::custom(error::panicked))
+        .layer(cors())
+}
+
+/// Lets pages of any origin call the API: it keeps no cookies that they could abuse.
+fn cors() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::any())
+        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION])
+        .expose_headers([NEXT_CURSOR, header::RETRY_AFTER])
+        .max_age(Duration::from_hours(1))
+}

@@ -1,0 +1,64 @@
+//! The contract: an `OpenAPI` document derived from the handlers and the wire types.
+
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse as _, Response};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+use super::{agents, events, health, heartbeat, metrics};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Ollama Coordinator",
+        description = "The management API. Model traffic is answered on the same port under the \
+            paths of Ollama and OpenAI, which are not described here.",
+        license(name = "MIT")
+    ),
+    paths(
+        agents::register_agent,
+        agents::list_agents,
+        agents::get_agent,
+        agents::patch_agent,
+        agents::remove_agent,
+        heartbeat::renew_lease,
+        heartbeat::end_session,
+        events::stream_events,
+        health::get_liveness,
+        health::get_readiness,
+        metrics::get_metrics,
+        get_openapi,
+    ),
+    modifiers(&AgentSecretScheme)
+)]
+struct Contract;
+
+struct AgentSecretScheme;
+
+impl Modify for AgentSecretScheme {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("The secret that the agent made for itself"))
+            .build();
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("agent_secret", SecurityScheme::Http(bearer));
+    }
+}
+
+/// Returns the contract as pretty JSON.
+pub fn document() -> String {
+    let mut json = Contract::openapi()
+        .to_pretty_json()
+        .expect("the contract serialises");
+    json.push('\n');
+    json
+}
+
+/// Shows this contract.
+#[utoipa::path(get, path = "/api/openapi.json", tag = "process",
+    responses((status = 200, description = "The contract", body = Object)))]
+pub async fn get_openapi() -> Response {
+    let json = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, json)], document()).into_response()
+}

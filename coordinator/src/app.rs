@@ -1,0 +1,311 @@
+//! The only wiring: open storage, restore the registry, spawn the tasks, serve, and stop in order.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
+use ollama_coordinator_common::shutdown::Shutdown;
+use ollama_coordinator_common::tasks::{OnExit, Tasks};
+use socket2::{Domain, Protocol, Socket, Type};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::error::ApiError;
+use crate::config::{Config, InvalidConfig, storage};
+use crate::proxy::Proxy;
+use crate::registry::{Registry, reaper};
+use crate::state::{AppState, Process};
+use crate::storage::json::OpenError;
+use crate::storage::writer::{Writer, WriterThread};
+use crate::storage::{Store as _, StoreError};
+use crate::{api, banner, proxy, reach, server};
+
+mod local;
+
+/// How long requests may take to finish once a stop was asked for.
+const GRACE_PERIOD: Duration = Duration::from_secs(30);
+/// How long tasks may take to end after that.
+const TASK_GRACE_PERIOD: Duration = Duration::from_secs(5);
+/// How often the times last seen are saved.
+const SAVE_INTERVAL: Duration = Duration::from_mins(1);
+/// Connections that wait in the system's queue.
+const BACKLOG: i32 = 4_096;
+
+/// Why the coordinator could not start or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A setting cannot be used.
+    #[error(transparent)]
+    Config(#[from] InvalidConfig),
+    /// The address cannot be listened on.
+    #[error(
+        "cannot listen on {addr}{}",
+        if source.kind() == io::ErrorKind::AddrInUse {
+            ": the port is in use, perhaps by another coordinator; choose one with --port"
+        } else { "" }
+    )]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The data directory cannot be opened.
+    #[error("cannot open the data directory")]
+    Open(#[source] OpenError),
+    /// The registry cannot be loaded.
+    #[error("cannot load the registry")]
+    Load(#[source] StoreError),
+    /// The temporary data directory cannot be made.
+    #[error("cannot make a temporary data directory")]
+    Temporary(#[source] io::Error),
+    /// A part without which the coordinator cannot work has failed; the log says which.
+    #[error("a part of the coordinator failed and stopped it")]
+    TaskFailed,
+}
+
+impl RunError {
+    /// Returns the exit code that the help text promises.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 2,
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => 6,
+            Self::Open(OpenError::Locked { .. }) => 6,
+            Self::Load(StoreError::NewerSchema { .. }) => 78,
+            Self::Listen { .. }
+            | Self::Open(_)
+            | Self::Load(_)
+            | Self::Temporary(_)
+            | Self::TaskFailed => 1,
+        }
+    }
+}
+
+/// Listens and serves until the process is asked to stop.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), RunError> {
+    config.validate()?;
+    let listener = listen(&config)?;
+    serve(listener, config, shutdown).await
+}
+
+/// Serves on `listener` until `shutdown`.
+pub async fn serve(
+    listener: TcpListener,
+    config: Config,
+    shutdown: Shutdown,
+) -> Result<(), RunError> {
+    let temporary = temporary_data_dir(&config)?;
+    let data_dir = match (&temporary, config.data_dir()?) {
+        (_, Some(dir)) => dir,
+        (Some(temporary), None) => temporary.path().to_owned(),
+        (None, None) => unreachable!("without --dev there is a data directory"),
+    };
+    let (state, writer_thread) = open(&config, &data_dir, shutdown.clone())?;
+    let local_addr = listener.local_addr().map_err(|source| RunError::Listen {
+        addr: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), config.listen.port),
+        source,
+    })?;
+
+    let tasks = Tasks::default();
+    let registry = &state.registry;
+    tasks.spawn(
+        "signals",
+        OnExit::Log,
+        until(tasks.token().clone(), shutdown.clone().watch_signals()),
+    );
+    tasks.spawn(
+        "reaper",
+        OnExit::Stop,
+        reaper::run(registry.clone(), tasks.token().clone()),
+    );
+    tasks.spawn(
+        "reach",
+        OnExit::Stop,
+        reach::run(registry.clone(), tasks.token().clone()),
+    );
+    tasks.spawn(
+        "saver",
+        OnExit::Stop,
+        save_regularly(registry.clone(), tasks.token().clone()),
+    );
+
+    let (stop, force) = (CancellationToken::new(), CancellationToken::new());
+    let connections = Tasks::default();
+    let served = server::serve(
+        listener,
+        router(state.clone()),
+        config.limits,
+        stop.clone(),
+        force.clone(),
+    );
+    connections.spawn("server", OnExit::Stop, served);
+    banner::started(&config, local_addr, &data_dir, &state.process.recovery);
+    let local = local::start(&config, local_addr, &data_dir).await;
+
+    let failed = tokio::select! {
+        () = shutdown.stopping() => false,
+        () = tasks.token().cancelled() => true,
+        () = connections.token().cancelled() => true,
+    };
+    banner::stopping(state.proxy.totals().in_flight);
+    local.stop().await;
+    stop.cancel();
+    tokio::select! {
+        _ = connections.stop(GRACE_PERIOD) => {}
+        () = shutdown.forced() => tracing::warn!("Forced to stop, requests are cut off"),
+    }
+    force.cancel();
+    finish(&state.registry, &tasks, writer_thread).await;
+    drop(temporary);
+    banner::stopped();
+    if failed {
+        Err(RunError::TaskFailed)
+    } else {
+        Ok(())
+    }
+}
+
+fn temporary_data_dir(config: &Config) -> Result<Option<TempDir>, RunError> {
+    if config.data_dir()?.is_some() {
+        return Ok(None);
+    }
+    let prefix = "ollama-coordinator-dev-";
+    tempfile::Builder::new()
+        .prefix(prefix)
+        .tempdir()
+        .map(Some)
+        .map_err(RunError::Temporary)
+}
+
+fn open(
+    config: &Config,
+    data_dir: &std::path::Path,
+    shutdown: Shutdown,
+) -> Result<(AppState, WriterThread), RunError> {
+    let import_from = if config.dev {
+        None
+    } else {
+        storage::import_path()
+    };
+    let mut store =
+        crate::storage::open(data_dir, import_from.as_deref()).map_err(RunError::Open)?;
+    let loaded = store.load().map_err(RunError::Load)?;
+    let (writer, writer_thread) = Writer::start(Box::new(store));
+    let policy = config.lease.policy()?;
+    let registry = Registry::new(policy, writer.clone(), loaded.agents, loaded.saved_at);
+    let process = Process {
+        writer,
+        recovery: Arc::new(loaded.recovery),
+        shutdown,
+    };
+    let proxy = Proxy::new(registry.clone());
+    Ok((
+        AppState {
+            registry,
+            proxy,
+            process,
+        },
+        writer_thread,
+    ))
+}
+
+fn router(state: AppState) -> Router {
+    api::router()
+        .merge(proxy::router())
+        .fallback(unknown_route)
+        .with_state(state)
+}
+
+/// Answers below the management API's paths as it does, anywhere else as Ollama does.
+async fn unknown_route(uri: Uri) -> Response {
+    if uri.path().starts_with("/api/agents") || uri.path().starts_with("/api/events") {
+        return ApiError::NotFound.into_response();
+    }
+    (StatusCode::NOT_FOUND, "404 page not found").into_response()
+}
+
+async fn finish(registry: &Registry, tasks: &Tasks, writer_thread: WriterThread) {
+    if let Err(error) = registry.save().await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "Last save failed");
+    }
+    if let Err(remaining) = tasks.stop(TASK_GRACE_PERIOD).await {
+        tracing::error!(%remaining, "Tasks did not stop in time");
+    }
+    let writer = registry.writer();
+    writer.stop();
+    let joined = tokio::task::spawn_blocking(move || writer_thread.join()).await;
+    if joined.is_err() {
+        tracing::error!("Storage writer could not be joined");
+    }
+}
+
+async fn until(
+    token: CancellationToken,
+    future: impl Future<Output = ()> + Send,
+) -> Result<(), Infallible> {
+    tokio::select! {
+        () = token.cancelled() => {}
+        () = future => {}
+    }
+    Ok(())
+}
+
+async fn save_regularly(registry: Registry, token: CancellationToken) -> Result<(), Infallible> {
+    let mut ticks = tokio::time::interval(SAVE_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks.tick().await;
+    loop {
+        tokio::select! {
+            () = token.cancelled() => return Ok(()),
+            _ = ticks.tick() => {}
+        }
+        if let Err(error) = registry.save().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "Saving the registry failed"
+            );
+        }
+    }
+}
+
+/// Binds before anything else is done, so that a port in use changes nothing.
+fn listen(config: &Config) -> Result<TcpListener, RunError> {
+    let port = config.listen.port;
+    let bind = |addr| bind(addr).map_err(|source| RunError::Listen { addr, source });
+    match config.listen.host {
+        Some(host) => bind(SocketAddr::new(host, port)),
+        None if config.dev => bind(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)),
+        None => {
+            let every = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
+            match bind(every) {
+                Err(RunError::Listen { source, .. })
+                    if source.kind() != io::ErrorKind::AddrInUse =>
+                {
+                    bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))
+                }
+                other => other,
+            }
+        }
+    }
+}
+
+fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    if cfg!(unix) {
+        socket.set_reuse_address(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}

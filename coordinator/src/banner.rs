@@ -1,0 +1,88 @@
+//! What the operator reads at the start and at the end, on standard error.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use crate::config::Config;
+use crate::storage::recovery::Recovery;
+
+/// Says what runs, where, what it remembers and how to add a machine.
+pub fn started(config: &Config, local: SocketAddr, data_dir: &Path, recovery: &Recovery) {
+    print(&start_text(config, local, data_dir, recovery));
+}
+
+/// Says that a stop was asked for.
+pub fn stopping(in_flight: u64) {
+    print(&match in_flight {
+        0 => "Stopping.\n".to_owned(),
+        running => format!(
+            "Stopping. Requests running: {running}, waiting up to 30 s. Ctrl-C again to stop now.\n"
+        ),
+    });
+}
+
+/// Says that everything has ended.
+pub fn stopped() {
+    print("Stopped.\n");
+}
+
+fn start_text(config: &Config, local: SocketAddr, data_dir: &Path, recovery: &Recovery) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let mode = if config.dev {
+        " (--dev: nothing is kept)"
+    } else {
+        ""
+    };
+    let port = local.port();
+    let here = format!("http://127.0.0.1:{port}");
+    let mut text = format!("ollama-coordinator {version}{mode}\n\n");
+    let mut line = |label: &str, value: &str| {
+        writeln!(text, "  {label:<12} {value}").expect("writing to a String cannot fail");
+    };
+    line("Ollama API", &here);
+    line("OpenAI API", &format!("{here}/v1"));
+    line("Agents", &format!("{here}/api/agents"));
+    line("Data", &format!("{} ({recovery})", data_dir.display()));
+    line("Listening", &listening(local));
+    text.push('\n');
+    text.push_str(&join_text(local));
+    text
+}
+
+fn listening(local: SocketAddr) -> String {
+    if local.ip().is_loopback() {
+        format!("{local}, this machine only")
+    } else if local.ip().is_unspecified() {
+        format!(
+            "port {} on every interface: whoever reaches it can use it",
+            local.port()
+        )
+    } else {
+        format!("{local}: whoever reaches it can use it")
+    }
+}
+
+fn join_text(local: SocketAddr) -> String {
+    let host = match local.ip() {
+        ip if ip.is_loopback() => {
+            return "  Only this machine can reach it. To add others, start it without --dev and \
+                    with a --host that they can reach.\n\n"
+                .to_owned();
+        }
+        ip if ip.is_unspecified() => "ADDRESS-OF-THIS-MACHINE".to_owned(),
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    let port = local.port();
+    format!(
+        "  Add another machine. Run this on it:\n\n    \
+         ollama-agent --coordinator http://{host}:{port}\n\n"
+    )
+}
+
+fn print(text: &str) {
+    // Nobody can be told when standard error is closed.
+    drop(std::io::stderr().write_all(text.as_bytes()));
+}

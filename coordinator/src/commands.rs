@@ -1,0 +1,3 @@
+//! What the binary does besides serving: it asks a running coordinator.
+
+pub mod agents;

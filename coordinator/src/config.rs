@@ -1,0 +1,130 @@
+//! The coordinator's command line and environment, resolved once at the start.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ollama_coordinator_common::logging;
+
+pub mod lease;
+pub mod listen;
+pub mod storage;
+
+use crate::commands::agents::AgentsArgs;
+use crate::server::ServerLimits;
+use lease::LeaseArgs;
+use listen::ListenArgs;
+use storage::StorageArgs;
+
+const LONG_ABOUT: &str = "\
+One URL for every machine that runs a language model.
+
+Starts the coordinator: agents on your machines register themselves with it, and it answers \
+Ollama and OpenAI clients on one port from a machine that has the model. This machine's own \
+runtime takes part from the start.";
+
+const AFTER_HELP: &str = "\
+Examples:
+  ollama-coordinator                       serve on port 11400, on every interface
+  ollama-coordinator --dev                 try it: loopback only, nothing kept, simulated
+                                           runtimes where no real one answers
+  ollama-coordinator agents                list the machines
+
+On another machine:
+  ollama-agent --coordinator http://ADDRESS-OF-THIS-MACHINE:11400
+
+Exit codes: 0 stopped as asked, 1 unexpected failure, 2 unusable setting, 3 no coordinator
+answers, 6 another coordinator holds the data directory or the port, 78 the data directory was
+written by a newer version. Log levels: RUST_LOG, such as RUST_LOG=debug.";
+
+/// One URL for every machine that runs a language model.
+#[derive(Debug, Parser)]
+#[command(name = "ollama-coordinator", version, long_about = LONG_ABOUT, after_help = AFTER_HELP)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to serve.
+    #[command(flatten)]
+    pub config: Config,
+}
+
+/// What the binary can do besides serving.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List the agents of a running coordinator
+    Agents(AgentsArgs),
+}
+
+/// How to serve.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    /// Try it out: loopback only, a data directory that is thrown away, and simulated runtimes
+    /// where no real one answers
+    #[arg(long)]
+    pub dev: bool,
+    /// Where to listen.
+    #[command(flatten)]
+    pub listen: ListenArgs,
+    /// Where to remember.
+    #[command(flatten)]
+    pub storage: StorageArgs,
+    /// When an agent counts as dead.
+    #[command(flatten)]
+    pub lease: LeaseArgs,
+    /// Do not register this machine's own runtime
+    #[arg(long, env = "OLLAMA_COORDINATOR_NO_LOCAL_AGENT", value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_local_agent: bool,
+    /// How log lines look
+    #[arg(
+        long,
+        env = "OLLAMA_COORDINATOR_LOG_FORMAT",
+        value_enum,
+        default_value_t
+    )]
+    pub log_format: LogFormat,
+    /// Limits of the server; not a setting.
+    #[arg(skip)]
+    pub limits: ServerLimits,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One readable line per event.
+    #[default]
+    Human,
+    /// One JSON object per line.
+    Json,
+}
+
+impl From<LogFormat> for logging::LogFormat {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Human => Self::Human,
+            LogFormat::Json => Self::Json,
+        }
+    }
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidConfig(pub(crate) String);
+
+impl Config {
+    /// Checks what no single setting can tell.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
+        self.lease.policy()?;
+        Ok(())
+    }
+
+    /// Returns where the registry is kept; `None` under `--dev` without `--data-dir`.
+    pub fn data_dir(&self) -> Result<Option<PathBuf>, InvalidConfig> {
+        match (&self.storage.data_dir, self.dev) {
+            (Some(dir), _) => Ok(Some(dir.clone())),
+            (None, true) => Ok(None),
+            (None, false) => storage::default_data_dir().map(Some),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Errors towards clients, each in the shape of the protocol that the client speaks.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use hyper_util::client::legacy::Error as UpstreamError;
+use serde_json::json;
+
+use super::target::MAX_BODY_BYTES;
+use crate::balancer::AcquireError;
+
+const RETRY_AFTER_SECONDS: &str = "2";
+const BROKEN_OFF: &str = "the agent that was answering broke off";
+
+/// Which protocol a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// Ollama's own.
+    Ollama,
+    /// OpenAI's.
+    OpenAi,
+}
+
+/// How a broken stream tells its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastWord {
+    /// A line of JSON, as Ollama does.
+    Line,
+    /// A server-sent event.
+    Event,
+}
+
+impl Dialect {
+    fn body(self, status: StatusCode, message: &str) -> serde_json::Value {
+        match self {
+            Self::Ollama => json!({ "error": message }),
+            Self::OpenAi => json!({ "error": {
+                "message": message, "type": openai_type(status), "param": null, "code": null,
+            }}),
+        }
+    }
+}
+
+impl LastWord {
+    /// Returns how a stream with these headers can tell its client that it broke.
+    pub fn of_stream(headers: &HeaderMap) -> Option<Self> {
+        let content_type = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+        if content_type.starts_with("text/event-stream") {
+            Some(Self::Event)
+        } else if content_type.starts_with("application/x-ndjson") {
+            Some(Self::Line)
+        } else {
+            None
+        }
+    }
+
+    /// Returns the bytes to send.
+    pub fn bytes(self) -> Bytes {
+        match self {
+            Self::Line => Bytes::from(format!("{}\n", json!({ "error": BROKEN_OFF }))),
+            Self::Event => {
+                let body = Dialect::OpenAi.body(StatusCode::BAD_GATEWAY, BROKEN_OFF);
+                Bytes::from(format!("data: {body}\n\n"))
+            }
+        }
+    }
+}
+
+fn openai_type(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 | 413 => "invalid_request_error",
+        404 => "not_found_error",
+        _ => "api_error",
+    }
+}
+
+/// Why a client got no answer from a model.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// The body cannot be used.
+    #[error("{0}")]
+    BadBody(&'static str),
+    /// The body is not JSON.
+    #[error("the body is not the JSON that was expected")]
+    NotJson(#[source] serde_json::Error),
+    /// The body is too large.
+    #[error("the body is larger than {MAX_BODY_BYTES} bytes")]
+    TooLarge,
+    /// Nobody can take it.
+    #[error("no agent can answer for model {model}")]
+    NoAgent {
+        /// The model asked for.
+        model: String,
+        /// Why.
+        #[source]
+        error: AcquireError,
+    },
+    /// No agent that was tried could be reached.
+    #[error("no agent that has the model could be reached")]
+    Unreachable,
+    /// The agent's connection broke before an answer began.
+    #[error("the agent broke off before it answered")]
+    Broken(#[source] UpstreamError),
+    /// The agent did not begin an answer in time.
+    #[error("the agent did not begin to answer within {} s", .0.as_secs())]
+    Silent(Duration),
+}
+
+impl ProxyError {
+    /// Returns the answer for a client of this dialect.
+    pub fn in_dialect(self, dialect: Dialect) -> ProxyFailure {
+        ProxyFailure {
+            error: self,
+            dialect,
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::BadBody(_) | Self::NotJson(_) => StatusCode::BAD_REQUEST,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoAgent {
+                error: AcquireError::NoSuchModel,
+                ..
+            } => StatusCode::NOT_FOUND,
+            Self::NoAgent { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unreachable | Self::Broken(_) => StatusCode::BAD_GATEWAY,
+            Self::Silent(_) => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::NotJson(error) => format!("invalid request body: {error}"),
+            Self::NoAgent {
+                model,
+                error: AcquireError::NoSuchModel,
+            } => {
+                format!("model '{model}' not found")
+            }
+            Self::NoAgent { model, .. } => {
+                format!("every machine that has model '{model}' is offline or gets no requests")
+            }
+            Self::BadBody(_)
+            | Self::TooLarge
+            | Self::Unreachable
+            | Self::Broken(_)
+            | Self::Silent(_) => self.to_string(),
+        }
+    }
+}
+
+/// A [`ProxyError`] in the words of one protocol.
+#[derive(Debug)]
+pub struct ProxyFailure {
+    error: ProxyError,
+    dialect: Dialect,
+}
+
+impl IntoResponse for ProxyFailure {
+    fn into_response(self) -> Response<Body> {
+        let status = self.error.status();
+        if status.is_server_error() {
+            let error = &self.error as &dyn std::error::Error;
+            tracing::warn!(status = status.as_u16(), error, "Request was not answered");
+        }
+        let body = self.dialect.body(status, &self.error.message()).to_string();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        let json = HeaderValue::from_static("application/json; charset=utf-8");
+        headers.insert(header::CONTENT_TYPE, json);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(
+                header::RETRY_AFTER,
+                HeaderValue::from_static(RETRY_AFTER_SECONDS),
+            );
+        }
+        response
+    }
+}
+
+/// Answers an unknown method as Ollama does.
+pub async fn method_not_allowed() -> (StatusCode, &'static str) {
+    (StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed")
+}

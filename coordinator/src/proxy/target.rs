@@ -1,0 +1,90 @@
+//! What a request asks for: a peek at the model, the bytes kept as they came.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::http::request::Parts;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::Deserialize;
+
+use super::error::ProxyError;
+
+/// The most bytes a request may have: images travel in it as base64.
+pub const MAX_BODY_BYTES: usize = 128 * 1024 * 1024;
+/// How long a request body may pause.
+const BODY_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// A request that can be sent, and sent again.
+#[derive(Debug)]
+pub struct Target {
+    /// The model it asks for.
+    pub model: String,
+    /// Its head.
+    pub head: Parts,
+    /// Its body, untouched.
+    pub body: Bytes,
+}
+
+#[derive(Deserialize)]
+struct Peek<'a> {
+    #[serde(borrow, alias = "name")]
+    model: Option<Cow<'a, str>>,
+}
+
+impl Target {
+    /// Reads the request and finds out which model it asks for.
+    pub async fn read(request: Request) -> Result<Self, ProxyError> {
+        let (head, body) = request.into_parts();
+        let whole =
+            tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect());
+        let body = match whole.await {
+            Ok(Ok(collected)) => collected.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(ProxyError::TooLarge),
+            Ok(Err(_broken)) => return Err(ProxyError::BadBody("the body did not arrive whole")),
+            Err(_elapsed) => return Err(ProxyError::BadBody("the body did not arrive in time")),
+        };
+        let model = model(&body)?;
+        Ok(Self { model, head, body })
+    }
+}
+
+fn model(body: &[u8]) -> Result<String, ProxyError> {
+    if body.is_empty() {
+        return Err(ProxyError::BadBody("missing request body"));
+    }
+    let peek: Peek<'_> = serde_json::from_slice(body).map_err(ProxyError::NotJson)?;
+    let model = peek.model.filter(|model| !model.is_empty());
+    Ok(model
+        .ok_or(ProxyError::BadBody("model is required"))?
+        .into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(
+        r#"{"model":"a:1b","stream":true,"unknown":[1,{"model":"b"}]}"#,
+        "a:1b"
+    )]
+    #[case(r#"{"name":"a"}"#, "a")]
+    #[case(r#"{"model":"\u00e9"}"#, "é")]
+    fn model_is_found_among_unknown_fields(#[case] body: &str, #[case] expected: &str) {
+        assert_eq!(model(body.as_bytes()).unwrap(), expected);
+    }
+
+    #[rstest]
+    #[case("")]
+    #[case("{}")]
+    #[case(r#"{"model":""}"#)]
+    #[case(r#"{"model":7}"#)]
+    #[case("not json")]
+    #[case("[]")]
+    fn requests_without_a_model_are_refused(#[case] body: &str) {
+        assert!(model(body.as_bytes()).is_err());
+    }
+}

@@ -1,0 +1,391 @@
+//! The set of agents: who is known, who is alive, who may get requests.
+//!
+//! [`Registry`] is a cheap handle over a pure table. It hands changes to storage and answers when
+//! they are durable; it knows no HTTP and no files, and no lock guard leaves it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use ollama_coordinator_common::id::{AgentId, InstanceId, SessionId};
+use ollama_coordinator_common::protocol::heartbeat::HeartbeatRequest;
+use ollama_coordinator_common::protocol::runtime::RuntimeReport;
+use ollama_coordinator_common::protocol::view::PatchAgentRequest;
+use ollama_coordinator_common::secret::SecretHash;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, broadcast, oneshot};
+use tokio::time::Instant;
+
+use crate::storage::Change;
+use crate::storage::agent::StoredAgent;
+use crate::storage::writer::{CommitError, Writer};
+
+pub mod agent;
+pub mod candidates;
+pub mod lease;
+pub mod reaper;
+pub mod registration;
+pub mod snapshot;
+pub mod table;
+pub mod transition;
+
+use agent::Moment;
+use candidates::Candidates;
+use lease::LeasePolicy;
+use registration::{Granted, NewAgent, RegisterError};
+use snapshot::AgentSnapshot;
+use table::{AgentTable, Counts, ReachCheck, Registration, RenewError, Renewed, Ticket};
+use transition::Transition;
+
+/// How many transitions a slow reader may fall behind.
+const TRANSITION_BACKLOG: usize = 4_096;
+/// How long the bytes of a whole list stay good for the times last seen in it.
+const LIST_MAX_AGE: Duration = Duration::from_secs(1);
+
+/// A handle to the one registry of this process.
+#[derive(Clone)]
+pub struct Registry(Arc<Shared>);
+
+struct Shared {
+    table: Mutex<AgentTable>,
+    writer: Writer,
+    instance_id: InstanceId,
+    transitions: broadcast::Sender<Transition>,
+    reach_wanted: Notify,
+    candidates: RwLock<Arc<Candidates>>,
+    list: Mutex<Option<CachedList>>,
+    heartbeats: AtomicU64,
+    registrations: AtomicU64,
+}
+
+struct CachedList {
+    revision: u64,
+    made_at: Instant,
+    bytes: Bytes,
+}
+
+/// Why a change of a known agent failed.
+#[derive(Debug, thiserror::Error)]
+pub enum UpdateError {
+    /// There is no such agent.
+    #[error("no agent has this id")]
+    UnknownAgent,
+    /// The secret that belongs to it was not presented.
+    #[error("the secret that belongs to this agent was not presented")]
+    WrongSecret,
+    /// It could not be made durable.
+    #[error("failed to make the change durable")]
+    NotDurable(#[source] CommitError),
+}
+
+impl Registry {
+    /// Makes a registry that knows what storage had.
+    pub fn new(
+        policy: LeasePolicy,
+        writer: Writer,
+        agents: Vec<StoredAgent>,
+        saved_at: Option<DateTime<Utc>>,
+    ) -> Self {
+        let mut table = AgentTable::new(policy);
+        table.restore(agents, saved_at, Moment::now());
+        Self(Arc::new(Shared {
+            table: Mutex::new(table),
+            writer,
+            instance_id: InstanceId::new(),
+            transitions: broadcast::Sender::new(TRANSITION_BACKLOG),
+            reach_wanted: Notify::new(),
+            candidates: RwLock::default(),
+            list: Mutex::new(None),
+            heartbeats: AtomicU64::new(0),
+            registrations: AtomicU64::new(0),
+        }))
+    }
+
+    /// Returns the id of this coordinator run.
+    pub fn instance_id(&self) -> InstanceId {
+        self.0.instance_id
+    }
+
+    /// Registers an agent; it is durable when this returns.
+    pub async fn register(&self, new: NewAgent) -> Result<Granted, RegisterError> {
+        let committed = {
+            let mut table = self.0.table.lock();
+            match table.register(&new, Moment::now())? {
+                Registration::Settled(granted) => {
+                    drop(table);
+                    self.after_change();
+                    self.0.registrations.fetch_add(1, Ordering::Relaxed);
+                    return Ok(granted);
+                }
+                Registration::Staged(ticket) => self.commit(&mut table, ticket),
+            }
+        };
+        let granted = committed.await.map_err(RegisterError::NotDurable)?;
+        self.0.registrations.fetch_add(1, Ordering::Relaxed);
+        Ok(granted.expect("publishing a registration grants a lease"))
+    }
+
+    /// Renews the lease of an agent. Never touches storage.
+    pub fn renew(
+        &self,
+        id: AgentId,
+        secret: Option<SecretHash>,
+        heartbeat: HeartbeatRequest,
+    ) -> Result<Renewed, RenewError> {
+        self.0.heartbeats.fetch_add(1, Ordering::Relaxed);
+        let mut table = self.0.table.lock();
+        let renewed = table.renew(id, secret, heartbeat, Moment::now());
+        let transitions = table.take_transitions();
+        drop(table);
+        self.tell(transitions);
+        renewed
+    }
+
+    /// Marks an agent as having said goodbye: offline at once, record kept.
+    ///
+    /// A goodbye of another session than the current one changes nothing.
+    pub async fn leave(
+        &self,
+        id: AgentId,
+        secret: Option<SecretHash>,
+        session: Option<SessionId>,
+    ) -> Result<(), UpdateError> {
+        let committed = {
+            let mut table = self.0.table.lock();
+            let known = table
+                .get(id, Moment::now())
+                .ok_or(UpdateError::UnknownAgent)?;
+            if known.stored.secret_hash.is_some() && known.stored.secret_hash != secret {
+                return Err(UpdateError::WrongSecret);
+            }
+            if session.is_some() && known.stored.session != session {
+                return Ok(());
+            }
+            let ticket = table.update(id, |record| record.left_at = Some(Utc::now()));
+            self.commit(&mut table, ticket.ok_or(UpdateError::UnknownAgent)?)
+        };
+        committed.await.map_err(UpdateError::NotDurable)?;
+        Ok(())
+    }
+
+    /// Changes what the operator may change.
+    pub async fn patch(&self, id: AgentId, patch: PatchAgentRequest) -> Result<(), UpdateError> {
+        let committed = {
+            let mut table = self.0.table.lock();
+            let ticket = table.update(id, |record| apply_patch(record, patch));
+            self.commit(&mut table, ticket.ok_or(UpdateError::UnknownAgent)?)
+        };
+        committed.await.map_err(UpdateError::NotDurable)?;
+        Ok(())
+    }
+
+    /// Forgets an agent.
+    pub async fn remove(&self, id: AgentId) -> Result<(), UpdateError> {
+        let committed = {
+            let mut table = self.0.table.lock();
+            let ticket = table.remove(id).ok_or(UpdateError::UnknownAgent)?;
+            self.commit(&mut table, ticket)
+        };
+        committed.await.map_err(UpdateError::NotDurable)?;
+        Ok(())
+    }
+
+    /// Returns one agent.
+    pub fn get(&self, id: AgentId) -> Option<AgentSnapshot> {
+        self.0.table.lock().get(id, Moment::now())
+    }
+
+    /// Returns all agents, sorted by id.
+    pub fn snapshot(&self) -> Vec<AgentSnapshot> {
+        self.0.table.lock().snapshot(Moment::now())
+    }
+
+    /// Returns all agents as a JSON array, made anew only when something changed.
+    ///
+    /// The times last seen in it may be a second old.
+    pub fn list_json(&self) -> Bytes {
+        let now = Moment::now();
+        let mut list = self.0.list.lock();
+        let revision = self.0.table.lock().revision();
+        let is_good = |cached: &&CachedList| {
+            cached.revision == revision && now.mono - cached.made_at < LIST_MAX_AGE
+        };
+        if let Some(cached) = list.as_ref().filter(is_good) {
+            return cached.bytes.clone();
+        }
+        let agents = self.0.table.lock().snapshot(now);
+        let json = serde_json::to_vec(&agents).expect("agent documents serialise");
+        let bytes = Bytes::from(json);
+        *list = Some(CachedList {
+            revision,
+            made_at: now.mono,
+            bytes: bytes.clone(),
+        });
+        bytes
+    }
+
+    /// Returns the agents that may get requests, by model.
+    pub fn candidates(&self) -> Arc<Candidates> {
+        let table = self.0.table.lock();
+        let revision = table.revision();
+        let known = Arc::clone(&self.0.candidates.read());
+        if known.revision() == revision {
+            return known;
+        }
+        let candidates = Arc::new(Candidates::of(&table));
+        drop(table);
+        *self.0.candidates.write() = Arc::clone(&candidates);
+        candidates
+    }
+
+    /// Returns the writer that this registry commits through.
+    pub fn writer(&self) -> Writer {
+        self.0.writer.clone()
+    }
+
+    /// Returns how many agents there are.
+    pub fn counts(&self) -> Counts {
+        self.0.table.lock().counts()
+    }
+
+    /// Returns how many heartbeats and registrations were taken since the start.
+    pub fn totals(&self) -> (u64, u64) {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (load(&self.0.heartbeats), load(&self.0.registrations))
+    }
+
+    /// Follows what happens to agents from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Transition> {
+        self.0.transitions.subscribe()
+    }
+
+    /// Returns the agents and follows what happens to them, with nothing between lost.
+    pub fn snapshot_and_subscribe(&self) -> (Vec<AgentSnapshot>, broadcast::Receiver<Transition>) {
+        let table = self.0.table.lock();
+        let transitions = self.0.transitions.subscribe();
+        (table.snapshot(Moment::now()), transitions)
+    }
+
+    /// Marks as offline whose lease has run out.
+    pub fn sweep(&self) {
+        let mut table = self.0.table.lock();
+        table.sweep(Moment::now());
+        self.tell_unlocking(table);
+    }
+
+    /// Gives every online agent a fresh lease after the coordinator itself was away.
+    pub fn restart_leases(&self) {
+        self.0.table.lock().restart_leases(Instant::now());
+    }
+
+    /// Saves what has changed without having to be durable at once, such as the times last seen.
+    pub async fn save(&self) -> Result<(), CommitError> {
+        let changes: Vec<Change> = self.0.table.lock().take_unsaved(Moment::now());
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.0.writer.commit(changes).await
+    }
+
+    /// Takes up to `most` addresses that have to be tried.
+    pub fn take_reach_checks(&self, most: usize) -> Vec<ReachCheck> {
+        self.0.table.lock().take_reach_checks(Instant::now(), most)
+    }
+
+    /// Takes over what was found at an address: a report, or nothing.
+    pub fn record_reach(&self, check: ReachCheck, found: Option<RuntimeReport>) {
+        let mut table = self.0.table.lock();
+        table.record_reach(check, found, Moment::now());
+        self.tell_unlocking(table);
+    }
+
+    /// Resolves when an address may have to be tried.
+    pub async fn reach_wanted(&self) {
+        self.0.reach_wanted.notified().await;
+    }
+
+    /// Hands a staged change to storage, in the order of staging, and publishes it when durable.
+    fn commit(
+        &self,
+        table: &mut AgentTable,
+        ticket: Ticket,
+    ) -> impl Future<Output = Result<Option<Granted>, CommitError>> + use<> {
+        let (settled, answer) = oneshot::channel();
+        let registry = self.clone();
+        let staged = ticket.clone();
+        let submitted = self
+            .0
+            .writer
+            .submit(vec![ticket.to_commit()], move |committed| {
+                let outcome = registry.settle(staged, committed);
+                // The caller may have gone; the change stands all the same.
+                drop(settled.send(outcome));
+            });
+        if submitted.is_err() {
+            table.abandon(&ticket);
+        }
+        async move {
+            submitted?;
+            answer.await.unwrap_or(Err(CommitError::Stopped))
+        }
+    }
+
+    fn settle(
+        &self,
+        ticket: Ticket,
+        committed: Result<(), CommitError>,
+    ) -> Result<Option<Granted>, CommitError> {
+        let mut table = self.0.table.lock();
+        let outcome = match committed {
+            Ok(()) => Ok(table.publish(ticket, Moment::now())),
+            Err(error) => {
+                table.abandon(&ticket);
+                Err(error)
+            }
+        };
+        self.tell_unlocking(table);
+        outcome
+    }
+
+    fn after_change(&self) {
+        let table = self.0.table.lock();
+        self.tell_unlocking(table);
+    }
+
+    fn tell_unlocking(&self, mut table: parking_lot::MutexGuard<'_, AgentTable>) {
+        let transitions = table.take_transitions();
+        drop(table);
+        self.tell(transitions);
+    }
+
+    fn tell(&self, transitions: Vec<Transition>) {
+        if transitions.is_empty() {
+            return;
+        }
+        self.0.reach_wanted.notify_one();
+        for transition in transitions {
+            transition.log();
+            // Nobody listens when no dashboard is open.
+            drop(self.0.transitions.send(transition));
+        }
+    }
+}
+
+fn apply_patch(record: &mut StoredAgent, patch: PatchAgentRequest) {
+    let unless_empty = |text: String| Some(text).filter(|text| !text.is_empty());
+    if let Some(name) = patch.display_name {
+        record.display_name = unless_empty(name);
+    }
+    if let Some(notes) = patch.notes {
+        record.notes = unless_empty(notes);
+    }
+    if let Some(labels) = patch.labels {
+        record.labels = BTreeMap::from_iter(labels);
+    }
+    if let Some(draining) = patch.draining {
+        record.draining = draining;
+    }
+}

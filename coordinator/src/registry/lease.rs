@@ -1,0 +1,228 @@
+//! How long an agent counts as alive, and how often it must say so. Pure arithmetic on a
+//! monotonic clock.
+
+use std::time::Duration;
+
+use ollama_coordinator_common::protocol::register::LeaseTerms;
+use tokio::time::Instant;
+
+/// Total heartbeats per second that a growing fleet is slowed down to.
+const MAX_HEARTBEATS_PER_SECOND: usize = 2_000;
+/// The longest interval a large fleet is stretched to.
+const MAX_INTERVAL: Duration = Duration::from_mins(1);
+/// Above this interval two missed heartbeats are enough, because waiting for three takes too long.
+const LONG_INTERVAL: Duration = Duration::from_secs(10);
+/// Silence that is tolerated after the coordinator itself was away, whatever the TTL.
+const MIN_GRACE: Duration = Duration::from_secs(15);
+
+/// Decides the cadence: fast for small fleets, stretched as the fleet grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeasePolicy {
+    /// The interval of a small fleet.
+    pub interval: Duration,
+    /// A TTL fixed by the operator.
+    pub fixed_ttl: Option<Duration>,
+}
+
+impl LeasePolicy {
+    /// Returns the interval and TTL for a fleet of `online` agents.
+    ///
+    /// An interval shrinks at once and grows by at most a fifth per heartbeat, from `previous`, so
+    /// that an agent that joins does not make the others overdue.
+    pub fn terms(&self, online: usize, previous: Option<Duration>) -> Terms {
+        let per_second = u32::try_from(MAX_HEARTBEATS_PER_SECOND).unwrap_or(u32::MAX);
+        let agents = u32::try_from(online).unwrap_or(u32::MAX);
+        let stretched = Duration::from_secs(1).saturating_mul(agents) / per_second;
+        let mut interval = stretched.clamp(self.interval, MAX_INTERVAL.max(self.interval));
+        if let Some(previous) = previous {
+            interval = interval.min((previous + previous / 5).max(self.interval));
+        }
+        if let Some(ttl) = self.fixed_ttl {
+            interval = interval.min(ttl / 3);
+        }
+        Terms {
+            interval,
+            ttl: self.fixed_ttl.unwrap_or_else(|| ttl_for(interval)),
+        }
+    }
+
+    /// Returns how long agents of an earlier run are presumed alive after a start.
+    pub fn restart_grace(&self) -> Duration {
+        let ttl = self.fixed_ttl.unwrap_or_else(|| ttl_for(self.interval));
+        (ttl * 2).max(Duration::from_mins(1))
+    }
+}
+
+/// At least three heartbeats may be missed, two when they are far apart.
+fn ttl_for(interval: Duration) -> Duration {
+    if interval <= LONG_INTERVAL {
+        interval * 3 + Duration::from_secs(1)
+    } else {
+        interval * 2 + Duration::from_secs(10)
+    }
+}
+
+/// A cadence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// Time between heartbeats.
+    pub interval: Duration,
+    /// Silence after which an agent is offline.
+    pub ttl: Duration,
+}
+
+impl From<Terms> for LeaseTerms {
+    fn from(terms: Terms) -> Self {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            heartbeat_interval_ms: ms(terms.interval),
+            ttl_ms: ms(terms.ttl),
+        }
+    }
+}
+
+/// The time for which an agent counts as alive without another word from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    terms: Terms,
+    renewed_at: Instant,
+    deadline: Instant,
+    benefit_of_doubt: bool,
+}
+
+impl Lease {
+    /// Grants a lease that starts `now`.
+    pub fn grant(terms: Terms, now: Instant) -> Self {
+        Self {
+            terms,
+            renewed_at: now,
+            deadline: now + terms.ttl,
+            benefit_of_doubt: false,
+        }
+    }
+
+    /// Grants a lease to an agent known from an earlier run, that may be alive.
+    pub fn presume(terms: Terms, now: Instant, grace: Duration) -> Self {
+        Self {
+            terms,
+            renewed_at: now,
+            deadline: now + grace,
+            benefit_of_doubt: true,
+        }
+    }
+
+    /// Returns when the lease runs out.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Returns the interval that was granted with the lease.
+    pub fn interval(&self) -> Duration {
+        self.terms.interval
+    }
+
+    /// Returns whether the lease has run out.
+    pub fn is_expired(&self, now: Instant) -> bool {
+        now >= self.deadline
+    }
+
+    /// Returns whether a heartbeat is clearly missing, though the lease may still run.
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.renewed_at) > self.terms.interval * 3 / 2
+    }
+
+    /// Returns whether the lease was already prolonged without a sign of life.
+    pub fn has_benefit_of_doubt(&self) -> bool {
+        self.benefit_of_doubt
+    }
+
+    /// Prolongs the lease by one TTL, because the coordinator may be the one that is cut off.
+    pub fn prolong(&mut self, now: Instant) {
+        self.benefit_of_doubt = true;
+        self.deadline = self.deadline.max(now + self.terms.ttl);
+    }
+
+    /// Starts the lease anew after the coordinator itself was away and could hear nobody.
+    pub fn restart(&mut self, now: Instant) {
+        self.renewed_at = now;
+        self.deadline = self.deadline.max(now + self.terms.ttl.max(MIN_GRACE));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    const DEFAULT: LeasePolicy = LeasePolicy {
+        interval: Duration::from_secs(1),
+        fixed_ttl: None,
+    };
+
+    #[rstest]
+    #[case(0, 1_000, 4_000)]
+    #[case(2_000, 1_000, 4_000)]
+    #[case(10_000, 5_000, 16_000)]
+    #[case(20_000, 10_000, 31_000)]
+    #[case(100_000, 50_000, 110_000)]
+    #[case(1_000_000, 60_000, 130_000)]
+    fn cadence_stretches_with_the_fleet(
+        #[case] online: usize,
+        #[case] interval_ms: u64,
+        #[case] ttl_ms: u64,
+    ) {
+        let terms = LeaseTerms::from(DEFAULT.terms(online, None));
+
+        assert_eq!(
+            (terms.heartbeat_interval_ms, terms.ttl_ms),
+            (interval_ms, ttl_ms)
+        );
+    }
+
+    #[test]
+    fn interval_grows_by_a_fifth_and_shrinks_at_once() {
+        let second = Duration::from_secs(1);
+
+        assert_eq!(
+            DEFAULT.terms(100_000, Some(second)).interval,
+            Duration::from_millis(1_200)
+        );
+        assert_eq!(DEFAULT.terms(1, Some(second * 50)).interval, second);
+    }
+
+    #[test]
+    fn fixed_ttl_always_allows_three_heartbeats() {
+        let policy = LeasePolicy {
+            fixed_ttl: Some(Duration::from_secs(9)),
+            ..DEFAULT
+        };
+
+        assert_eq!(
+            policy.terms(1_000_000, None).interval,
+            Duration::from_secs(3)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn ttl_is_always_more_than_two_intervals(online in 0_usize..3_000_000) {
+            let terms = DEFAULT.terms(online, None);
+
+            prop_assert!(terms.ttl > terms.interval * 2);
+            let rate = online as f64 / terms.interval.as_secs_f64();
+            prop_assert!(rate <= 2_001.0 || terms.interval == MAX_INTERVAL);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lease_expires_exactly_at_its_deadline() {
+        let now = Instant::now();
+        let lease = Lease::grant(DEFAULT.terms(1, None), now);
+
+        assert!(!lease.is_expired(now + Duration::from_millis(3_999)));
+        assert!(lease.is_expired(now + Duration::from_secs(4)));
+        assert!(!lease.is_overdue(now + Duration::from_millis(1_500)));
+        assert!(lease.is_overdue(now + Duration::from_millis(1_501)));
+    }
+}

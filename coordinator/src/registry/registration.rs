@@ -1,0 +1,261 @@
+//! Who may register as whom, and what the record looks like afterwards. Pure.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use ollama_coordinator_common::id::{AgentId, SessionId};
+use ollama_coordinator_common::protocol::runtime::{RuntimeReport, RuntimeStatus};
+use ollama_coordinator_common::protocol::system::SystemInfo;
+use ollama_coordinator_common::secret::SecretHash;
+
+use super::lease::Terms;
+use crate::storage::agent::StoredAgent;
+use crate::storage::writer::CommitError;
+
+/// A validated registration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewAgent {
+    /// The id the agent made for itself.
+    pub id: Option<AgentId>,
+    /// The hash of the secret it presented.
+    pub secret: Option<SecretHash>,
+    /// This run of its process.
+    pub session: Option<SessionId>,
+    /// The last epoch it was granted.
+    pub epoch: Option<u64>,
+    /// The id it had before.
+    pub cloned_from: Option<AgentId>,
+    /// What to call its machine.
+    pub machine_name: String,
+    /// Where its runtime is.
+    pub ip_address: IpAddr,
+    /// The runtime's port.
+    pub port: u16,
+    /// The runtime's version, when no report came with it.
+    pub ollama_version: Option<String>,
+    /// The runtime as the agent sees it.
+    pub runtime: Option<RuntimeReport>,
+    /// Its machine.
+    pub system_info: Option<SystemInfo>,
+    /// The agent's version.
+    pub agent_version: Option<String>,
+}
+
+/// What a registration got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Granted {
+    /// The agent's id.
+    pub id: AgentId,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Its cadence.
+    pub terms: Terms,
+    /// Whether it was unknown before.
+    pub is_new: bool,
+}
+
+/// Why a registration was refused. Nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// The id or endpoint belongs to an agent with another secret.
+    #[error("the secret that belongs to this agent was not presented")]
+    WrongSecret,
+    /// Another live process uses the id.
+    #[error("another live process uses this id")]
+    DuplicateIdentity,
+    /// The registry is full.
+    #[error("the registry holds {0} agents, the most it may")]
+    Full(usize),
+    /// It could not be made durable.
+    #[error("failed to make the registration durable")]
+    NotDurable(#[source] CommitError),
+}
+
+impl NewAgent {
+    /// Returns where the runtime is.
+    pub fn endpoint(&self) -> SocketAddr {
+        SocketAddr::new(self.ip_address, self.port)
+    }
+
+    /// Returns whether this registration proves that it may act for `known`.
+    pub(super) fn may_act_for(&self, known: &StoredAgent) -> bool {
+        match known.secret_hash {
+            Some(expected) => self.secret == Some(expected),
+            None => true,
+        }
+    }
+
+    /// Returns the record that this registration leads to.
+    pub(super) fn record(
+        &self,
+        id: AgentId,
+        known: Option<&StoredAgent>,
+        wall: DateTime<Utc>,
+    ) -> Arc<StoredAgent> {
+        let mut record = known.cloned().unwrap_or_else(|| self.blank(id, wall));
+        if self.endpoint() != SocketAddr::new(record.ip_address, record.port) {
+            record.verified = false;
+        }
+        record.epoch = self.next_epoch(known);
+        record.machine_name.clone_from(&self.machine_name);
+        record.ip_address = self.ip_address;
+        record.port = self.port;
+        record.secret_hash = self.secret.or(record.secret_hash);
+        record.session = self.session.or(record.session);
+        record.cloned_from = self.cloned_from.or(record.cloned_from);
+        record.left_at = None;
+        if self.system_info.is_some() {
+            record.system_info.clone_from(&self.system_info);
+        }
+        if self.agent_version.is_some() {
+            record.agent_version.clone_from(&self.agent_version);
+        }
+        match (&self.runtime, &self.ollama_version) {
+            (Some(report), _) => record.runtime.clone_from(report),
+            (None, Some(version)) => record.runtime.version = Some(version.clone()),
+            (None, None) => {}
+        }
+        Arc::new(record)
+    }
+
+    fn next_epoch(&self, known: Option<&StoredAgent>) -> u64 {
+        let presented = self.epoch.unwrap_or(0);
+        let Some(known) = known else {
+            return presented + 1;
+        };
+        let same_session = self.session.is_none() || self.session == known.session;
+        if same_session && presented <= known.epoch {
+            known.epoch
+        } else {
+            known.epoch.max(presented) + 1
+        }
+    }
+
+    fn blank(&self, id: AgentId, wall: DateTime<Utc>) -> StoredAgent {
+        StoredAgent {
+            id,
+            machine_name: self.machine_name.clone(),
+            display_name: None,
+            ip_address: self.ip_address,
+            port: self.port,
+            runtime: RuntimeReport {
+                status: RuntimeStatus::Running,
+                ..RuntimeReport::default()
+            },
+            secret_hash: None,
+            session: None,
+            epoch: 0,
+            cloned_from: None,
+            draining: false,
+            labels: std::collections::BTreeMap::default(),
+            notes: None,
+            system_info: None,
+            agent_version: None,
+            registered_at: wall,
+            last_seen: wall,
+            left_at: None,
+            verified: false,
+            extra: serde_json::Map::default(),
+        }
+    }
+}
+
+/// Returns whether going from `known` to `next` needs no write.
+///
+/// The runtime report and the time last seen are saved now and then, like those of heartbeats.
+pub(super) fn is_unchanged(known: &StoredAgent, next: &StoredAgent) -> bool {
+    let StoredAgent {
+        runtime,
+        last_seen,
+        verified,
+        ..
+    } = known;
+    let comparable = StoredAgent {
+        runtime: runtime.clone(),
+        last_seen: *last_seen,
+        verified: *verified,
+        ..next.clone()
+    };
+    *known == comparable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new_agent() -> NewAgent {
+        NewAgent {
+            id: Some(AgentId::from_u128(1)),
+            secret: None,
+            session: Some(SessionId::from_u128(1)),
+            epoch: None,
+            cloned_from: None,
+            machine_name: "gpu-1".to_owned(),
+            ip_address: [127, 0, 0, 1].into(),
+            port: 11434,
+            ollama_version: None,
+            runtime: None,
+            system_info: None,
+            agent_version: None,
+        }
+    }
+
+    #[test]
+    fn epoch_grows_with_each_session_and_never_goes_back() {
+        let id = AgentId::from_u128(1);
+        let first = new_agent().record(id, None, Utc::now());
+        let again = new_agent().record(id, Some(&first), Utc::now());
+        let restarted = NewAgent {
+            session: Some(SessionId::from_u128(2)),
+            ..new_agent()
+        };
+        let restarted = restarted.record(id, Some(&again), Utc::now());
+        let after_backup = NewAgent {
+            epoch: Some(9),
+            ..new_agent()
+        };
+        let after_backup = after_backup.record(id, Some(&first), Utc::now());
+
+        assert_eq!(
+            [
+                first.epoch,
+                again.epoch,
+                restarted.epoch,
+                after_backup.epoch
+            ],
+            [1, 1, 2, 10],
+        );
+    }
+
+    #[test]
+    fn same_registration_again_needs_no_write() {
+        let id = AgentId::from_u128(1);
+        let first = new_agent().record(id, None, Utc::now());
+        let again = new_agent().record(id, Some(&first), Utc::now());
+        let renamed = NewAgent {
+            machine_name: "gpu-2".to_owned(),
+            ..new_agent()
+        };
+
+        assert!(is_unchanged(&first, &again));
+        assert!(!is_unchanged(
+            &first,
+            &renamed.record(id, Some(&first), Utc::now())
+        ));
+    }
+
+    #[test]
+    fn new_address_must_be_verified_again() {
+        let id = AgentId::from_u128(1);
+        let mut known = StoredAgent::clone(&new_agent().record(id, None, Utc::now()));
+        known.verified = true;
+        let moved = NewAgent {
+            port: 11435,
+            ..new_agent()
+        };
+
+        assert!(new_agent().record(id, Some(&known), Utc::now()).verified);
+        assert!(!moved.record(id, Some(&known), Utc::now()).verified);
+    }
+}

@@ -1,0 +1,159 @@
+//! Immutable copies of agents, cheap to take under the lock and to turn into JSON outside it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use ollama_coordinator_common::id::AgentId;
+use ollama_coordinator_common::protocol::runtime::{
+    LoadedModel, Model, RuntimeKind, RuntimeStatus,
+};
+use ollama_coordinator_common::protocol::system::{Metrics, SystemInfo};
+use ollama_coordinator_common::protocol::view::{AgentStatus, UnroutableReason};
+use serde::{Serialize, Serializer};
+
+use crate::storage::agent::StoredAgent;
+
+/// One agent at one instant. Serialises as the agent document.
+#[derive(Debug, Clone)]
+pub struct AgentSnapshot {
+    /// Its durable record.
+    pub stored: Arc<StoredAgent>,
+    /// Whether its lease ran.
+    pub status: AgentStatus,
+    /// Why it got no requests; `None`: it was routable.
+    pub reason: Option<UnroutableReason>,
+    /// Whether it was being emptied.
+    pub draining: bool,
+    /// When it was last heard of.
+    pub last_seen: DateTime<Utc>,
+    /// Its latest load figures.
+    pub metrics: Option<Arc<Metrics>>,
+    /// Requests it was serving.
+    pub in_flight: u32,
+}
+
+impl AgentSnapshot {
+    /// Returns the agent's id.
+    pub fn id(&self) -> AgentId {
+        self.stored.id
+    }
+
+    /// Returns the operator's name for the agent, else the machine's.
+    pub fn name(&self) -> &str {
+        self.stored
+            .display_name
+            .as_deref()
+            .unwrap_or(&self.stored.machine_name)
+    }
+
+    /// Returns whether the agent lists the model, under its full name or without `:latest`.
+    pub fn has_model(&self, model: &str) -> bool {
+        let wanted = full_model_name(model);
+        self.stored
+            .runtime
+            .models
+            .iter()
+            .any(|m| m.name == model || m.name == wanted)
+    }
+}
+
+/// Returns the model's name with its tag: a name without one means `:latest`.
+pub fn full_model_name(model: &str) -> String {
+    let last_part = model.rsplit('/').next().unwrap_or(model);
+    if last_part.contains(':') {
+        model.to_owned()
+    } else {
+        format!("{model}:latest")
+    }
+}
+
+impl Serialize for AgentSnapshot {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let stored = &*self.stored;
+        Document {
+            id: stored.id,
+            machine_name: &stored.machine_name,
+            display_name: stored.display_name.as_deref(),
+            ip_address: stored.ip_address,
+            port: stored.port,
+            status: self.status,
+            routable: self.reason.is_none(),
+            reason: self.reason,
+            draining: self.draining,
+            ollama_version: stored.runtime.version.as_deref(),
+            runtime: DocumentRuntime {
+                kind: stored.runtime.kind,
+                status: stored.runtime.status,
+                version: stored.runtime.version.as_deref(),
+            },
+            models: &stored.runtime.models,
+            loaded_models: &stored.runtime.loaded_models,
+            capacity: stored.runtime.slots.map(Into::into),
+            in_flight: self.in_flight,
+            metrics: self.metrics.as_deref(),
+            labels: &stored.labels,
+            notes: stored.notes.as_deref(),
+            system_info: stored.system_info.as_ref(),
+            agent_version: stored.agent_version.as_deref(),
+            epoch: stored.epoch,
+            cloned_from: stored.cloned_from,
+            registered_at: stored.registered_at,
+            last_seen: self.last_seen,
+        }
+        .serialize(serializer)
+    }
+}
+
+/// `AgentView`, borrowed, so that a list of thousands copies no strings.
+#[derive(Serialize)]
+struct Document<'a> {
+    id: AgentId,
+    machine_name: &'a str,
+    display_name: Option<&'a str>,
+    ip_address: IpAddr,
+    port: u16,
+    status: AgentStatus,
+    routable: bool,
+    reason: Option<UnroutableReason>,
+    draining: bool,
+    ollama_version: Option<&'a str>,
+    runtime: DocumentRuntime<'a>,
+    models: &'a [Model],
+    loaded_models: &'a [LoadedModel],
+    capacity: Option<u32>,
+    in_flight: u32,
+    metrics: Option<&'a Metrics>,
+    labels: &'a BTreeMap<String, String>,
+    notes: Option<&'a str>,
+    system_info: Option<&'a SystemInfo>,
+    agent_version: Option<&'a str>,
+    epoch: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cloned_from: Option<AgentId>,
+    registered_at: DateTime<Utc>,
+    last_seen: DateTime<Utc>,
+}
+
+#[derive(Serialize)]
+struct DocumentRuntime<'a> {
+    kind: RuntimeKind,
+    status: RuntimeStatus,
+    version: Option<&'a str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("llama3.2", "llama3.2:latest")]
+    #[case("llama3.2:1b", "llama3.2:1b")]
+    #[case("hf.co/some/model", "hf.co/some/model:latest")]
+    #[case("localhost:5000/some/model", "localhost:5000/some/model:latest")]
+    fn name_without_a_tag_means_latest(#[case] model: &str, #[case] full: &str) {
+        assert_eq!(full_model_name(model), full);
+    }
+}

@@ -1,0 +1,182 @@
+//! Heartbeats: who may send them, what they change, and two processes with one id.
+
+use std::time::Duration;
+
+use ollama_coordinator_common::id::{AgentId, SessionId};
+use ollama_coordinator_common::protocol::heartbeat::HeartbeatRequest;
+use ollama_coordinator_common::protocol::view::UnroutableReason;
+use ollama_coordinator_common::secret::SecretHash;
+use tokio::time::Instant;
+
+use super::super::agent::{AgentRecord, Moment};
+use super::super::lease::{Lease, Terms};
+use super::super::transition::Transition;
+use super::AgentTable;
+
+/// This many heartbeats of an earlier process after a later one registered prove that both live.
+const PROOF_OF_LIFE: u8 = 2;
+/// How long an earlier process is listened for.
+const CONTEST_WINDOW: Duration = Duration::from_mins(5);
+
+/// A renewed lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Renewed {
+    /// The agent's epoch.
+    pub epoch: u64,
+    /// Its cadence.
+    pub terms: Terms,
+    /// Why it gets no requests; `None`: it does.
+    pub reason: Option<UnroutableReason>,
+}
+
+/// Why a heartbeat was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RenewError {
+    /// There is no such agent, or this registry is older than the agent: it must register.
+    #[error("no agent has this id")]
+    UnknownAgent,
+    /// Another secret belongs to the id.
+    #[error("the secret that belongs to this agent was not presented")]
+    WrongSecret,
+    /// Another live process uses the id.
+    #[error("another live process uses this id")]
+    DuplicateIdentity,
+}
+
+impl AgentTable {
+    /// Takes a heartbeat and renews the lease.
+    pub fn renew(
+        &mut self,
+        id: AgentId,
+        secret: Option<SecretHash>,
+        heartbeat: HeartbeatRequest,
+        now: Moment,
+    ) -> Result<Renewed, RenewError> {
+        let record = self.records.get_mut(&id).ok_or(RenewError::UnknownAgent)?;
+        record.prove(secret)?;
+        if heartbeat
+            .epoch
+            .is_some_and(|epoch| epoch > record.stored.epoch)
+        {
+            return Err(RenewError::UnknownAgent);
+        }
+        let is_current = record.arbitrate(heartbeat.session, now.mono)?;
+        let is_stale = is_current && heartbeat.seq.is_some_and(|seq| seq <= record.seq);
+        if is_stale {
+            return Ok(self.renewed(id));
+        }
+        let was = record.unroutable();
+        let mut changed = false;
+        if is_current {
+            record.seq = heartbeat.seq.unwrap_or(record.seq);
+            record.leaving = heartbeat.draining.unwrap_or(false);
+            if let Some(metrics) = heartbeat.metrics {
+                record.metrics = Some(metrics.into());
+                changed = true;
+            }
+            if let Some(report) = heartbeat.runtime {
+                changed |= record.apply_report(report);
+            }
+        }
+        if record.stored.left_at.is_some() {
+            record.come_back();
+        }
+        let was_online = record.lease.is_some();
+        self.renew_lease(id, now.mono);
+        self.settle_renewal(id, was, changed, now);
+        if !was_online {
+            self.schedule_reach_unless_reached(id, now.mono);
+        }
+        Ok(self.renewed(id))
+    }
+
+    /// Grants a new lease and returns its terms.
+    pub(super) fn renew_lease(&mut self, id: AgentId, now: Instant) -> Terms {
+        let mut previous = None;
+        if let Some(record) = self.records.get_mut(&id) {
+            self.presumed -= usize::from(record.is_presumed());
+            record.last_seen = Some(now);
+            let lease = record.lease.filter(|lease| !lease.has_benefit_of_doubt());
+            previous = lease.map(|lease| lease.interval());
+        }
+        let terms = self.policy.terms(self.online.max(1), previous);
+        self.set_lease(id, Some(Lease::grant(terms, now)));
+        terms
+    }
+
+    fn settle_renewal(
+        &mut self,
+        id: AgentId,
+        was: Option<UnroutableReason>,
+        changed: bool,
+        now: Moment,
+    ) {
+        let Some(record) = self.records.get(&id) else {
+            return;
+        };
+        let is = record.unroutable();
+        if was == Some(UnroutableReason::Offline) {
+            self.note(id, now, Transition::Returned);
+        } else if was != is {
+            if was == Some(UnroutableReason::RuntimeNotAnswering) {
+                self.schedule_reach_unless_reached(id, now.mono);
+            }
+            self.note(id, now, Transition::RoutabilityChanged);
+        } else if changed {
+            self.note(id, now, Transition::Changed);
+        }
+    }
+
+    fn renewed(&self, id: AgentId) -> Renewed {
+        let record = self.records.get(&id).expect("the caller has just found it");
+        let terms = self
+            .policy
+            .terms(self.online.max(1), record.lease.map(|l| l.interval()));
+        Renewed {
+            epoch: record.stored.epoch,
+            terms,
+            reason: record.unroutable(),
+        }
+    }
+}
+
+impl AgentRecord {
+    /// Checks that the caller may act for this agent.
+    pub(super) fn prove(&self, secret: Option<SecretHash>) -> Result<(), RenewError> {
+        match self.stored.secret_hash {
+            Some(expected) if secret != Some(expected) => Err(RenewError::WrongSecret),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Decides between processes that claim this id; `true` when `session` is the one that counts.
+    ///
+    /// A new process takes over at once, as after a crash. If the earlier one is then heard of
+    /// again and again, both live: the earlier one keeps the id and the later one is refused.
+    fn arbitrate(&mut self, session: Option<SessionId>, now: Instant) -> Result<bool, RenewError> {
+        let Some(session) = session else {
+            return Ok(true);
+        };
+        if self.stored.session == Some(session) {
+            return Ok(true);
+        }
+        if self.refused_session == Some(session) {
+            return Err(RenewError::DuplicateIdentity);
+        }
+        let contest = self.contest.as_mut().filter(|contest| {
+            contest.earlier == session
+                && now.saturating_duration_since(contest.since) < CONTEST_WINDOW
+        });
+        let Some(contest) = contest else {
+            return Err(RenewError::UnknownAgent);
+        };
+        contest.heartbeats_of_earlier += 1;
+        if contest.heartbeats_of_earlier < PROOF_OF_LIFE {
+            return Ok(false);
+        }
+        self.contest = None;
+        self.refused_session = self.stored.session;
+        self.set_session(session);
+        Ok(true)
+    }
+}

@@ -1,0 +1,135 @@
+//! The accept loop: every connection is bounded in number, in time for its head, and in its end.
+//!
+//! `axum::serve` keeps a half-sent request head open for ever, so connections are served on hyper.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use crate::api::address::Peer;
+
+/// How long a request head may take to arrive.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many connections are served at once; further ones wait in the system's queue.
+const MAX_CONNECTIONS: usize = 100_000;
+/// How long to wait when the system has no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Limits of a server; the defaults are for production.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerLimits {
+    /// How long a request head may take to arrive.
+    pub head_timeout: Duration,
+    /// How many connections are served at once.
+    pub max_connections: usize,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            head_timeout: HEAD_TIMEOUT,
+            max_connections: MAX_CONNECTIONS,
+        }
+    }
+}
+
+/// Accepts and serves connections until `stop`; then lets requests finish until `force`.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: ServerLimits,
+    stop: CancellationToken,
+    force: CancellationToken,
+) -> Result<(), Infallible> {
+    let connections = Arc::new(Semaphore::new(limits.max_connections));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = accept(&listener, &connections) => accepted,
+        };
+        let Some((stream, remote, permit)) = accepted else {
+            continue;
+        };
+        let Some(peer) = prepare(&stream, remote) else {
+            continue;
+        };
+        let router = router.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            router.clone().oneshot(request.map(Body::new))
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.head_timeout)
+            .serve_connection(TokioIo::new(stream), service);
+        let connection = graceful.watch(connection);
+        let force = force.clone();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "joined by `graceful`, ended by `force`"
+        )]
+        tokio::spawn(async move {
+            tokio::select! {
+                ended = connection => {
+                    if let Err(error) = ended {
+                        tracing::debug!(peer.addr = %remote, %error, "Connection ended early");
+                    }
+                }
+                () = force.cancelled() => {}
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    tokio::select! {
+        () = graceful.shutdown() => {}
+        () = force.cancelled() => {}
+    }
+    Ok(())
+}
+
+type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
+
+async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> Option<Accepted> {
+    let permit = Arc::clone(connections).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, remote)) => Some((stream, remote, permit)),
+        Err(error) => {
+            if !is_of_one_connection(&error) {
+                tracing::warn!(%error, "Accepting a connection failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            None
+        }
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+fn prepare(stream: &TcpStream, remote: SocketAddr) -> Option<Peer> {
+    let local = stream.local_addr().ok()?;
+    stream.set_nodelay(true).ok()?;
+    Some(Peer { remote, local })
+}
