@@ -1,0 +1,169 @@
+//! The only wiring: lock the state directory, read the identity, start the tasks, run the session.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ollama_coordinator_common::shutdown::Shutdown;
+use ollama_coordinator_common::tasks::{OnExit, Tasks};
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::identity::{Identity, IdentityError};
+use crate::instance::{Guard, Instance};
+use crate::session::{Ending, SessionLoop, Sources};
+use crate::status::AgentStatus;
+use crate::{platform, runtime, system};
+
+/// For tasks that only wait: they end with their next turn.
+const TASKS_GRACE: Duration = Duration::from_secs(1);
+
+/// Runs the agent until `shutdown`.
+///
+/// # Errors
+/// The state directory cannot be used, or the allowed attempts to register are used up.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), AgentError> {
+    let (status, _nobody_watches) = watch::channel(AgentStatus::starting(&config));
+    run_with_status(config, shutdown, status).await
+}
+
+/// Runs the agent until `shutdown` and keeps `status` up to date.
+///
+/// # Errors
+/// The state directory cannot be used, or the allowed attempts to register are used up.
+pub async fn run_with_status(
+    config: Config,
+    shutdown: Shutdown,
+    status: watch::Sender<AgentStatus>,
+) -> Result<(), AgentError> {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        coordinator.url = %config.coordinator,
+        runtime.url = %config.runtime,
+        state_dir = %config.state_dir.display(),
+        "Ollama agent started"
+    );
+    let state_dir = config.state_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || open(&state_dir)).await;
+    let (lock, identity) = opened.expect("opening the state directory does not panic")?;
+
+    let tasks = Tasks::default();
+    let sources = start_watching(&config, &tasks, status, shutdown.clone());
+    let session = SessionLoop::new(&config, identity, sources);
+    let ended = tokio::select! {
+        biased;
+        () = shutdown.forced() => Ok(()),
+        ending = session.run() => match ending {
+            Ending::Stopped => Ok(()),
+            Ending::AttemptsUsed(attempts) => Err(AgentError::AttemptsUsed { attempts }),
+        },
+        () = tasks.token().cancelled() => Err(AgentError::TaskEnded),
+    };
+    if let Err(error) = tasks.stop(TASKS_GRACE).await {
+        tracing::warn!(%error, "Tasks were left behind");
+    }
+    drop(lock);
+    ended
+}
+
+fn start_watching(
+    config: &Config,
+    tasks: &Tasks,
+    status: watch::Sender<AgentStatus>,
+    shutdown: Shutdown,
+) -> Sources {
+    let (reports, runtime) = watch::channel(None);
+    let (samples, load) = watch::channel(None);
+    let runtime_url = config.runtime.clone();
+    let watching = runtime::watch_runtime(runtime_url, config.timing, reports, status.clone());
+    spawn(tasks, "runtime probe", OnExit::Stop, watching);
+    spawn(
+        tasks,
+        "load",
+        OnExit::Log,
+        system::watch_load(config.timing.metrics, samples),
+    );
+    Sources {
+        runtime,
+        load,
+        status,
+        shutdown,
+    }
+}
+
+fn spawn(
+    tasks: &Tasks,
+    name: &'static str,
+    on_exit: OnExit,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    let token = tasks.token().clone();
+    tasks.spawn(name, on_exit, async move {
+        token.run_until_cancelled(work).await;
+        Ok::<_, Infallible>(())
+    });
+}
+
+fn open(state_dir: &Path) -> Result<(Guard, Identity), AgentError> {
+    let unusable = |source| AgentError::StateDir {
+        path: state_dir.to_owned(),
+        source,
+    };
+    platform::create_private_dir(state_dir).map_err(unusable)?;
+    match Instance::acquire(state_dir).map_err(unusable)? {
+        Instance::First(guard) => Ok((guard, Identity::open(state_dir)?)),
+        Instance::AlreadyRunning { pid } => Err(AgentError::AlreadyRunning {
+            pid,
+            path: state_dir.to_owned(),
+        }),
+    }
+}
+
+/// Why the agent ended without being asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Another agent process uses the state directory.
+    #[error(
+        "an agent{} already uses {}; stop it first, or give this one its own --state-dir",
+        .pid.map(|pid| format!(" (process {pid})")).unwrap_or_default(),
+        .path.display()
+    )]
+    AlreadyRunning {
+        /// That process, when it is known.
+        pid: Option<u32>,
+        /// The state directory.
+        path: PathBuf,
+    },
+    /// The state directory cannot be made or locked.
+    #[error("the state directory {} cannot be used", .path.display())]
+    StateDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The identity cannot be read or kept.
+    #[error("the agent has no identity to register with")]
+    Identity(#[from] IdentityError),
+    /// The allowed attempts to register are used up.
+    #[error("the agent could not register within {attempts} attempts (--register-max-attempts)")]
+    AttemptsUsed {
+        /// How many there were.
+        attempts: u32,
+    },
+    /// A part of the agent ended that must not.
+    #[error("a part of the agent ended unexpectedly")]
+    TaskEnded,
+}
+
+impl AgentError {
+    /// Returns the exit status that stands for this error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::StateDir { .. } | Self::Identity(_) | Self::TaskEnded => 1,
+            Self::AttemptsUsed { .. } => 3,
+            Self::AlreadyRunning { .. } => 6,
+        }
+    }
+}

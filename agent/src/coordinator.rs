@@ -1,0 +1,183 @@
+//! Speaks to the coordinator and says in one enum what came of it.
+
+mod answer;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ollama_coordinator_common::http::{BaseUrl, HttpClient, HttpError, HttpTimeouts};
+use ollama_coordinator_common::id::AgentId;
+use ollama_coordinator_common::probe::WebPage;
+use ollama_coordinator_common::protocol::heartbeat::{HeartbeatRequest, HeartbeatResponse};
+use ollama_coordinator_common::protocol::register::{RegisterRequest, RegisterResponse};
+use ollama_coordinator_common::secret::AgentSecret;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A connection to the coordinator that carries nothing but control messages.
+#[derive(Debug)]
+pub struct CoordinatorClient {
+    http: HttpClient,
+}
+
+impl CoordinatorClient {
+    /// Makes a client; nothing is dialled yet.
+    pub fn new(coordinator: BaseUrl, connect: Duration) -> Self {
+        let timeouts = HttpTimeouts {
+            connect,
+            answer: connect,
+        };
+        Self {
+            http: HttpClient::new(coordinator, timeouts),
+        }
+    }
+
+    /// Returns the coordinator's URL.
+    pub fn url(&self) -> &BaseUrl {
+        self.http.base()
+    }
+
+    /// Returns this machine's address on the very connection that reaches the coordinator.
+    pub async fn local_ip(&mut self) -> Result<IpAddr, CoordinatorError> {
+        Ok(self.http.connect().await?.ip().to_canonical())
+    }
+
+    /// Drops the connection, so that the next message resolves the name and dials anew.
+    pub fn disconnect(&mut self) {
+        self.http.disconnect();
+    }
+
+    /// Asks to be known; answered when the coordinator has made it durable.
+    pub async fn register(
+        &mut self,
+        secret: &AgentSecret,
+        request: &RegisterRequest,
+        timeout: Duration,
+    ) -> Result<RegisterResponse, CoordinatorError> {
+        self.http.set_answer_timeout(timeout);
+        self.post("/api/agents", secret, request).await
+    }
+
+    /// Renews the lease.
+    pub async fn heartbeat(
+        &mut self,
+        (agent_id, secret): (AgentId, &AgentSecret),
+        request: &HeartbeatRequest,
+        timeout: Duration,
+    ) -> Result<HeartbeatResponse, CoordinatorError> {
+        self.http.set_answer_timeout(timeout);
+        let path = format!("/api/agents/{agent_id}/heartbeat");
+        self.post(&path, secret, request).await
+    }
+
+    /// Ends the lease on purpose; the coordinator keeps the agent's record.
+    pub async fn say_goodbye(
+        &mut self,
+        (agent_id, secret): (AgentId, &AgentSecret),
+        timeout: Duration,
+    ) -> Result<(), CoordinatorError> {
+        self.http.set_answer_timeout(timeout);
+        let path = format!("/api/agents/{agent_id}/session");
+        let bearer = Some(secret.expose());
+        let body = Vec::new().into();
+        let answer = self
+            .http
+            .send(http::Method::DELETE, &path, bearer, body)
+            .await?;
+        if answer.status.is_success() {
+            Ok(())
+        } else {
+            Err(answer::refusal(&answer))
+        }
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        secret: &AgentSecret,
+        body: &impl Serialize,
+    ) -> Result<T, CoordinatorError> {
+        let answer = self
+            .http
+            .post_json(path, Some(secret.expose()), body)
+            .await?;
+        let error = match answer.json() {
+            Ok(body) if answer.status.is_success() => return Ok(body),
+            Ok(_) | Err(_) => answer::refusal(&answer),
+        };
+        let is_unidentified = matches!(
+            error,
+            CoordinatorError::NotACoordinator(Impostor::Unknown { .. })
+        );
+        if is_unidentified && self.answers_as_ollama().await {
+            return Err(CoordinatorError::NotACoordinator(Impostor::Ollama));
+        }
+        Err(error)
+    }
+
+    async fn answers_as_ollama(&mut self) -> bool {
+        let answer = self.http.get("/api/version").await;
+        answer.is_ok_and(|answer| {
+            let body = answer.json::<serde_json::Value>();
+            body.is_ok_and(|body| {
+                body.get("version")
+                    .is_some_and(serde_json::Value::is_string)
+            })
+        })
+    }
+}
+
+/// Why the coordinator did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CoordinatorError {
+    /// No usable answer.
+    #[error("no answer from the coordinator")]
+    Unreachable(#[from] HttpError),
+    /// It does not know this agent's id.
+    #[error("the coordinator does not know this agent")]
+    UnknownAgent,
+    /// It knows the id with another secret.
+    #[error(
+        "the coordinator knows this agent's id with another secret; if agent.json was restored \
+         from a backup, remove the agent from the coordinator or start with an empty state \
+         directory"
+    )]
+    WrongSecret,
+    /// Another live process uses the same identity.
+    #[error("another process uses this agent's identity")]
+    DuplicateIdentity,
+    /// It refuses what was said.
+    #[error("the coordinator refuses: {detail}")]
+    Invalid {
+        /// What it said, made fit for one line.
+        detail: String,
+    },
+    /// It cannot do it now.
+    #[error("the coordinator cannot do this now: {detail}")]
+    Busy {
+        /// What it said, made fit for one line.
+        detail: String,
+        /// When to try again, if it said so.
+        retry_after: Option<Duration>,
+    },
+    /// Something else answers at its address.
+    #[error("{0}, not an Ollama Coordinator; a coordinator is usually on port 11400")]
+    NotACoordinator(Impostor),
+}
+
+/// What answers in place of a coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Impostor {
+    /// A model runtime.
+    #[error("what answers is Ollama")]
+    Ollama,
+    /// A web site, such as the login page of a network.
+    #[error("what answers is {0}")]
+    WebPage(WebPage),
+    /// Something else.
+    #[error("what answers (status {status}) is something else")]
+    Unknown {
+        /// The status it answered.
+        status: http::StatusCode,
+    },
+}

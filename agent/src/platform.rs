@@ -1,0 +1,19 @@
+//! What differs between operating systems: the same functions in each file, chosen here.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(all(unix, not(target_os = "linux")))]
+mod macos;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(target_os = "linux")]
+pub(crate) use self::linux::graphics_cards;
+#[cfg(all(unix, not(target_os = "linux")))]
+pub(crate) use self::macos::graphics_cards;
+#[cfg(unix)]
+pub(crate) use self::unix::{create_private_dir, make_private};
+#[cfg(windows)]
+pub(crate) use self::windows::{create_private_dir, graphics_cards, make_private};

@@ -1,0 +1,112 @@
+//! Linux: AMD's graphics cards as the kernel lists them in `/sys/class/drm`.
+
+use std::fs;
+use std::path::Path;
+
+use ollama_coordinator_common::protocol::system::Gpu;
+
+use crate::system::GpuReading;
+
+const CARDS: &str = "/sys/class/drm";
+const AMD: &str = "0x1002";
+
+/// Returns the cards that the kernel's own files describe, or `None` without a graphics subsystem.
+///
+/// NVIDIA's driver tells nothing here; Intel's cards do not tell built-in from discrete.
+pub(crate) fn graphics_cards() -> Option<Vec<GpuReading>> {
+    cards_in(Path::new(CARDS))
+}
+
+fn cards_in(root: &Path) -> Option<Vec<GpuReading>> {
+    let entries = fs::read_dir(root).ok()?.filter_map(Result::ok);
+    let mut cards: Vec<_> = entries
+        .filter(|entry| is_card(&entry.file_name().to_string_lossy()))
+        .map(|entry| entry.path())
+        .collect();
+    cards.sort();
+    Some(
+        cards
+            .iter()
+            .filter_map(|card| amd_card(&card.join("device")))
+            .collect(),
+    )
+}
+
+/// `card0` is a card, `card0-DP-1` one of its connectors.
+fn is_card(name: &str) -> bool {
+    name.strip_prefix("card")
+        .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn amd_card(device: &Path) -> Option<GpuReading> {
+    let text = |file: &str| {
+        let text = fs::read_to_string(device.join(file)).ok()?;
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    };
+    if text("vendor")? != AMD {
+        return None;
+    }
+    let number = |file: &str| text(file)?.parse::<u64>().ok();
+    Some(GpuReading {
+        gpu: Gpu {
+            name: text("product_name").unwrap_or_else(|| "AMD GPU".to_owned()),
+            memory_bytes: number("mem_info_vram_total"),
+            driver: Some("amdgpu".to_owned()),
+        },
+        busy_percent: text("gpu_busy_percent").and_then(|text| text.parse().ok()),
+        memory_used_bytes: number("mem_info_vram_used"),
+        temperature_celsius: temperature(&device.join("hwmon")),
+    })
+}
+
+fn temperature(sensors: &Path) -> Option<f32> {
+    let sensors = fs::read_dir(sensors).ok()?.filter_map(Result::ok);
+    let mut readings = sensors.filter_map(|sensor| {
+        let millidegrees = fs::read_to_string(sensor.path().join("temp1_input")).ok()?;
+        millidegrees.trim().parse::<f32>().ok()
+    });
+    readings.next().map(|millidegrees| millidegrees / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amd_cards_are_read_and_connectors_are_not() {
+        let root = tempfile::tempdir().unwrap();
+        let device = root.path().join("card1/device");
+        fs::create_dir_all(device.join("hwmon/hwmon3")).unwrap();
+        fs::create_dir_all(root.path().join("card1-DP-1/device")).unwrap();
+        fs::write(root.path().join("card1-DP-1/device/vendor"), "0x1002\n").unwrap();
+        fs::write(device.join("vendor"), "0x1002\n").unwrap();
+        fs::write(device.join("mem_info_vram_total"), "25753026560\n").unwrap();
+        fs::write(device.join("mem_info_vram_used"), "1024\n").unwrap();
+        fs::write(device.join("gpu_busy_percent"), "37\n").unwrap();
+        fs::write(device.join("hwmon/hwmon3/temp1_input"), "51000\n").unwrap();
+
+        let cards = cards_in(root.path()).unwrap();
+
+        let expected = GpuReading {
+            gpu: Gpu {
+                name: "AMD GPU".to_owned(),
+                memory_bytes: Some(25_753_026_560),
+                driver: Some("amdgpu".to_owned()),
+            },
+            busy_percent: Some(37.0),
+            memory_used_bytes: Some(1024),
+            temperature_celsius: Some(51.0),
+        };
+        assert_eq!(cards, [expected]);
+    }
+
+    #[test]
+    fn no_cards_is_not_the_same_as_no_answer() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("card0/device")).unwrap();
+        fs::write(root.path().join("card0/device/vendor"), "0x8086\n").unwrap();
+
+        assert_eq!(cards_in(root.path()), Some(vec![]));
+        assert_eq!(cards_in(&root.path().join("missing")), None);
+    }
+}

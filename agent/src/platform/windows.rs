@@ -1,0 +1,21 @@
+//! Windows: a user's profile is private already, so nothing is restricted further.
+
+use std::io;
+use std::path::Path;
+
+use crate::system::GpuReading;
+
+/// Makes `dir` and its parents; inside a user's profile they inherit its restrictions.
+pub(crate) fn create_private_dir(dir: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(dir)
+}
+
+/// Does nothing: the file inherits its directory's restrictions.
+pub(crate) fn make_private(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Returns nothing: the system offers no listing that names only what can run models.
+pub(crate) fn graphics_cards() -> Option<Vec<GpuReading>> {
+    None
+}

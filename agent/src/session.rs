@@ -1,0 +1,261 @@
+//! Performs what the session's rules decide, and tells people what became of it.
+
+mod clock;
+mod conversation;
+mod machine;
+mod outage;
+mod state;
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use ollama_coordinator_common::backoff::Backoff;
+use ollama_coordinator_common::protocol::runtime::RuntimeReport;
+use ollama_coordinator_common::protocol::system::Metrics;
+use ollama_coordinator_common::shutdown::Shutdown;
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use self::clock::Clocks;
+use self::conversation::{Beat, Conversation};
+use self::machine::{Rules, step};
+use self::outage::Narrator;
+use self::state::{Action, Connection, Event, Failure, Joining, Session};
+use crate::config::Config;
+use crate::coordinator::CoordinatorError;
+use crate::identity::Identity;
+use crate::status::{AgentStatus, Phase};
+
+pub(crate) use self::state::Ending;
+
+/// How often the clocks are compared while there is nothing else to do.
+const CLOCK_PERIOD: Duration = Duration::from_secs(5);
+
+/// What the rest of the agent knows and the session passes on.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    /// The runtime as last seen; `None` before the first look.
+    pub(crate) runtime: watch::Receiver<Option<RuntimeReport>>,
+    /// The machine's load; `None` before the first sample.
+    pub(crate) load: watch::Receiver<Option<Metrics>>,
+    /// Where the session says how it is.
+    pub(crate) status: watch::Sender<AgentStatus>,
+    /// When to stop.
+    pub(crate) shutdown: Shutdown,
+}
+
+/// Registers and stays registered until asked to stop.
+#[derive(Debug)]
+pub(crate) struct SessionLoop {
+    rules: Rules,
+    goodbye: Duration,
+    first_report: Duration,
+    conversation: Conversation,
+    narrator: Narrator,
+    sources: Sources,
+}
+
+impl SessionLoop {
+    pub(crate) fn new(config: &Config, identity: Identity, sources: Sources) -> Self {
+        let longest = config.register_retry_interval.max(Duration::from_millis(1));
+        let backoff = Backoff::new(config.timing.first_retry.min(longest), longest)
+            .expect("the smallest delay is not zero and not above the largest");
+        Self {
+            rules: Rules {
+                backoff,
+                refused_retry: config.timing.refused_retry,
+                max_attempts: NonZeroU32::new(config.register_max_attempts),
+                longest_interval: config.heartbeat_interval,
+            },
+            goodbye: config.timing.goodbye,
+            first_report: config.timing.first_report,
+            conversation: Conversation::new(config, identity),
+            narrator: Narrator::new(config),
+            sources,
+        }
+    }
+
+    /// Runs until the operator stops the agent or the attempts are used up.
+    pub(crate) async fn run(mut self) -> Ending {
+        let shutdown = self.sources.shutdown.clone();
+        tokio::select! {
+            biased;
+            () = shutdown.stopping() => {}
+            () = self.look_around() => {}
+        }
+        let mut rng = SmallRng::from_os_rng();
+        let mut session = Session::Unregistered(Joining::first(Instant::now()));
+        let mut event = if shutdown.is_stopping() {
+            Event::StopRequested
+        } else {
+            Event::Due
+        };
+        loop {
+            let now = Instant::now();
+            let (next, action) = step(session, event, now, &self.rules, &mut rng);
+            self.narrator.follow(&next, &action, now);
+            self.publish(&next);
+            session = next;
+            event = match action {
+                Action::Exit(ending) => return ending,
+                Action::Deregister => self.say_goodbye().await,
+                Action::WaitUntil(at) => self.wait(at, &session).await,
+                Action::Register(_) | Action::Heartbeat { .. } | Action::ReplaceIdentity => {
+                    tokio::select! {
+                        biased;
+                        () = shutdown.stopping() => {
+                            // The answer to the abandoned message must not be taken for another's.
+                            self.conversation.disconnect();
+                            Event::StopRequested
+                        }
+                        event = self.perform(action) => event,
+                    }
+                }
+            };
+        }
+    }
+
+    /// Waits for what the first registration should say: a look at the runtime and the machine.
+    async fn look_around(&mut self) {
+        let Self {
+            sources,
+            conversation,
+            first_report,
+            ..
+        } = self;
+        let first_look =
+            tokio::time::timeout(*first_report, sources.runtime.wait_for(Option::is_some));
+        let (looked, ()) = tokio::join!(first_look, conversation.describe_machine());
+        if looked.is_err() {
+            tracing::debug!("Runtime has not answered yet");
+        }
+    }
+
+    async fn perform(&mut self, action: Action) -> Event {
+        match action {
+            Action::Register(connection) => {
+                self.prepare(connection);
+                let report = self.sources.runtime.borrow_and_update().clone();
+                match self.conversation.register(report).await {
+                    Ok(terms) => Event::Granted(terms),
+                    Err(error) => self.failed(&error),
+                }
+            }
+            Action::Heartbeat {
+                connection,
+                timeout,
+            } => {
+                self.prepare(connection);
+                let report = self.sources.runtime.borrow_and_update().clone();
+                let is_fresh = self.sources.load.has_changed().unwrap_or(false);
+                let metrics = self.sources.load.borrow().clone().filter(|_| is_fresh);
+                match self.conversation.heartbeat(report, metrics, timeout).await {
+                    Ok(Beat::Renewed {
+                        terms,
+                        coordinator,
+                        unroutable,
+                    }) => {
+                        self.sources.load.mark_unchanged();
+                        self.narrator.routable(unroutable);
+                        Event::Renewed { terms, coordinator }
+                    }
+                    Ok(Beat::AddressChanged) => Event::AddressChanged,
+                    Err(error) => self.failed(&error),
+                }
+            }
+            Action::ReplaceIdentity => {
+                self.conversation.replace_identity().await;
+                Event::IdentityReplaced
+            }
+            Action::WaitUntil(_) | Action::Deregister | Action::Exit(_) => Event::Due,
+        }
+    }
+
+    fn prepare(&mut self, connection: Connection) {
+        if connection == Connection::Fresh {
+            self.conversation.disconnect();
+        }
+    }
+
+    fn failed(&mut self, error: &CoordinatorError) -> Event {
+        self.narrator.failed(error);
+        Event::Failed(match error {
+            CoordinatorError::Unreachable(_) | CoordinatorError::NotACoordinator(_) => {
+                Failure::Unreachable
+            }
+            CoordinatorError::Busy { retry_after, .. } => Failure::Busy {
+                retry_after: *retry_after,
+            },
+            CoordinatorError::UnknownAgent => Failure::UnknownAgent,
+            CoordinatorError::DuplicateIdentity => Failure::DuplicateIdentity,
+            CoordinatorError::WrongSecret | CoordinatorError::Invalid { .. } => Failure::Refused,
+        })
+    }
+
+    /// Waits until `at`, or until something happens that cannot wait.
+    async fn wait(&mut self, at: Instant, session: &Session) -> Event {
+        let shutdown = self.sources.shutdown.clone();
+        let tells_news = matches!(session, Session::Registered(r) if r.failures == 0);
+        let mut clocks = Clocks::now();
+        loop {
+            let wake = at.min(Instant::now() + CLOCK_PERIOD);
+            tokio::select! {
+                biased;
+                () = shutdown.stopping() => return Event::StopRequested,
+                () = self.conversation.news(&mut self.sources.runtime), if tells_news => {
+                    return Event::ReportChanged;
+                }
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            if clocks.have_diverged() {
+                tracing::info!("The machine slept or its clock was set, renewing at once");
+                return Event::Woke;
+            }
+            if Instant::now() >= at {
+                return Event::Due;
+            }
+        }
+    }
+
+    async fn say_goodbye(&mut self) -> Event {
+        match tokio::time::timeout(self.goodbye, self.conversation.say_goodbye(self.goodbye)).await
+        {
+            Ok(Ok(())) => tracing::info!("Said goodbye to the coordinator"),
+            Ok(Err(error)) => {
+                let error = crate::error_chain(&error);
+                tracing::debug!(error, "Could not say goodbye");
+            }
+            Err(_elapsed) => tracing::debug!("There was no time to say goodbye"),
+        }
+        Event::Left
+    }
+
+    fn publish(&self, session: &Session) {
+        let phase = match session {
+            Session::Unregistered(joining) | Session::Registering(joining) => Phase::Joining {
+                attempts: joining.attempts,
+            },
+            Session::Registered(registered) if registered.failures > 0 => Phase::Disconnected {
+                failures: registered.failures,
+            },
+            Session::Registered(_) => Phase::Connected {
+                unroutable: self.narrator.unroutable(),
+            },
+            Session::Leaving => Phase::Leaving,
+            Session::Stopped => Phase::Stopped,
+        };
+        let agent_id = Some(self.conversation.agent_id());
+        let last_error = self.narrator.last_error();
+        self.sources.status.send_if_modified(|status| {
+            let is_same = status.phase == phase
+                && status.agent_id == agent_id
+                && status.last_error.as_deref() == last_error;
+            status.phase = phase;
+            status.agent_id = agent_id;
+            status.last_error = last_error.map(str::to_owned);
+            !is_same
+        });
+    }
+}

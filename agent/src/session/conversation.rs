@@ -1,0 +1,292 @@
+//! What was said to the coordinator and what it acknowledged, so that each message says only
+//! what is new.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ollama_coordinator_common::http::BaseUrl;
+use ollama_coordinator_common::id::{AgentId, InstanceId, SessionId};
+use ollama_coordinator_common::protocol::heartbeat::{HeartbeatRequest, HeartbeatResponse};
+use ollama_coordinator_common::protocol::register::{LeaseTerms, RegisterRequest};
+use ollama_coordinator_common::protocol::runtime::{RuntimeKind, RuntimeReport, RuntimeStatus};
+use ollama_coordinator_common::protocol::system::{Metrics, SystemInfo};
+use ollama_coordinator_common::protocol::view::UnroutableReason;
+use tokio::sync::watch;
+
+use super::state::Coordinator;
+use crate::config::Config;
+use crate::coordinator::{CoordinatorClient, CoordinatorError};
+use crate::identity::Identity;
+use crate::system;
+
+/// One process's side of the talk with the coordinator.
+#[derive(Debug)]
+pub(super) struct Conversation {
+    client: CoordinatorClient,
+    identity: Identity,
+    state_dir: PathBuf,
+    machine_name: String,
+    runtime: BaseUrl,
+    register_timeout: Duration,
+    system_info: Option<SystemInfo>,
+    session: SessionId,
+    epoch: Option<u64>,
+    seq: u64,
+    coordinator: Option<InstanceId>,
+    local_ip: Option<IpAddr>,
+    acknowledged: Option<RuntimeReport>,
+    /// A restarted coordinator gets the whole report with the next heartbeat, which is spread.
+    owes_whole_report: bool,
+}
+
+/// What a heartbeat came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beat {
+    /// The lease is renewed.
+    Renewed {
+        terms: LeaseTerms,
+        coordinator: Coordinator,
+        unroutable: Option<UnroutableReason>,
+    },
+    /// Nothing was sent: this machine must register its new address.
+    AddressChanged,
+}
+
+impl Conversation {
+    pub(super) fn new(config: &Config, identity: Identity) -> Self {
+        Self {
+            client: CoordinatorClient::new(config.coordinator.clone(), config.timing.connect),
+            identity,
+            state_dir: config.state_dir.clone(),
+            machine_name: config.machine_name.clone(),
+            runtime: config.runtime.clone(),
+            register_timeout: config.timing.register,
+            system_info: None,
+            session: SessionId::new(),
+            epoch: None,
+            seq: 0,
+            coordinator: None,
+            local_ip: None,
+            acknowledged: None,
+            owes_whole_report: false,
+        }
+    }
+
+    pub(super) fn agent_id(&self) -> AgentId {
+        self.identity.agent_id
+    }
+
+    pub(super) fn disconnect(&mut self) {
+        self.client.disconnect();
+    }
+
+    /// Finds out what registrations will say of the machine.
+    pub(super) async fn describe_machine(&mut self) {
+        self.system_info = Some(system::describe().await);
+    }
+
+    pub(super) async fn register(
+        &mut self,
+        report: Option<RuntimeReport>,
+    ) -> Result<LeaseTerms, CoordinatorError> {
+        let local_ip = self.client.local_ip().await?;
+        let is_ollama = |report: &&RuntimeReport| report.kind == RuntimeKind::Ollama;
+        let request = RegisterRequest {
+            machine_name: self.machine_name.clone(),
+            port: self.runtime.port(),
+            ollama_version: report
+                .as_ref()
+                .filter(is_ollama)
+                .and_then(|r| r.version.clone()),
+            ip_address: Some(advertised(&self.runtime, local_ip)),
+            agent_id: Some(self.identity.agent_id),
+            session: Some(self.session),
+            epoch: self.epoch,
+            cloned_from: self.identity.cloned_from,
+            system_info: self.system_info.clone(),
+            runtime: report.clone(),
+            agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        };
+        let secret = &self.identity.secret;
+        let granted = self
+            .client
+            .register(secret, &request, self.register_timeout)
+            .await?;
+        self.epoch = Some(granted.epoch);
+        self.coordinator = Some(granted.coordinator.instance_id);
+        self.local_ip = Some(local_ip);
+        self.acknowledged = report;
+        self.owes_whole_report = false;
+        tracing::debug!(epoch = granted.epoch, lease = ?granted.lease, "Registration was accepted");
+        Ok(granted.lease)
+    }
+
+    pub(super) async fn heartbeat(
+        &mut self,
+        report: Option<RuntimeReport>,
+        metrics: Option<Metrics>,
+        timeout: Duration,
+    ) -> Result<Beat, CoordinatorError> {
+        let local_ip = self.client.local_ip().await?;
+        if self.local_ip != Some(local_ip) {
+            return Ok(Beat::AddressChanged);
+        }
+        self.seq += 1;
+        let news = report.filter(|report| self.acknowledged.as_ref() != Some(report));
+        let request = HeartbeatRequest {
+            session: Some(self.session),
+            epoch: self.epoch,
+            seq: Some(self.seq),
+            draining: None,
+            runtime: news.clone(),
+            metrics,
+        };
+        let credentials = (self.identity.agent_id, &self.identity.secret);
+        let renewed = self
+            .client
+            .heartbeat(credentials, &request, timeout)
+            .await?;
+        if news.is_some() {
+            self.acknowledged = news;
+            self.owes_whole_report = false;
+        }
+        Ok(self.renewed(&renewed))
+    }
+
+    fn renewed(&mut self, renewed: &HeartbeatResponse) -> Beat {
+        self.epoch = Some(renewed.epoch);
+        let instance = Some(renewed.coordinator.instance_id);
+        let coordinator = if self.coordinator == instance {
+            Coordinator::Same
+        } else {
+            self.coordinator = instance;
+            self.acknowledged = None;
+            self.owes_whole_report = true;
+            Coordinator::Restarted
+        };
+        Beat::Renewed {
+            terms: renewed.lease,
+            coordinator,
+            unroutable: renewed.reason,
+        }
+    }
+
+    /// Resolves when the runtime's report has news that should not wait for the next heartbeat.
+    pub(super) async fn news(&self, runtime: &mut watch::Receiver<Option<RuntimeReport>>) {
+        let is_news = |report: &Option<RuntimeReport>| {
+            report
+                .as_ref()
+                .is_some_and(|report| is_urgent(self.acknowledged.as_ref(), report))
+        };
+        if self.owes_whole_report || runtime.wait_for(is_news).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Makes a new identity; it is used even if it cannot be kept, else two processes would go on
+    /// displacing each other.
+    pub(super) async fn replace_identity(&mut self) {
+        let (old, state_dir) = (self.identity.clone(), self.state_dir.clone());
+        let minted = tokio::task::spawn_blocking(move || old.mint_replacement(&state_dir)).await;
+        let (identity, kept) = minted.expect("making an identity does not panic");
+        tracing::warn!(
+            agent.id = %identity.agent_id,
+            cloned_from = %self.identity.agent_id,
+            "Another process uses this identity (a copied disk or state directory?); made a new one"
+        );
+        if let Err(error) = kept {
+            let error = crate::error_chain(&error);
+            tracing::error!(
+                error,
+                "The new identity could not be kept and ends with this process"
+            );
+        }
+        self.identity = identity;
+        self.session = SessionId::new();
+        self.epoch = None;
+        self.seq = 0;
+        self.acknowledged = None;
+    }
+
+    pub(super) async fn say_goodbye(&mut self, timeout: Duration) -> Result<(), CoordinatorError> {
+        let credentials = (self.identity.agent_id, &self.identity.secret);
+        self.client.say_goodbye(credentials, timeout).await
+    }
+}
+
+/// Returns the address under which others reach the runtime: its own when it is told to be on one
+/// particular address, else this machine's address towards the coordinator.
+fn advertised(runtime: &BaseUrl, local_ip: IpAddr) -> IpAddr {
+    let host = runtime.host().trim_start_matches('[').trim_end_matches(']');
+    match host.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
+        Ok(ip) if !ip.is_loopback() && !ip.is_unspecified() => ip,
+        Ok(_) | Err(_) => local_ip,
+    }
+}
+
+/// What is in memory changes with every request; what can be served at all does not.
+fn is_urgent(acknowledged: Option<&RuntimeReport>, report: &RuntimeReport) -> bool {
+    let Some(known) = acknowledged else {
+        return report.status == RuntimeStatus::Running;
+    };
+    let names = |report: &RuntimeReport| -> Vec<String> {
+        report
+            .models
+            .iter()
+            .map(|model| model.name.clone())
+            .collect()
+    };
+    known.status != report.status || names(known) != names(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ollama_coordinator_common::protocol::runtime::{LoadedModel, Model};
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("127.0.0.1:11434", "192.168.1.7")]
+    #[case("localhost:11434", "192.168.1.7")]
+    #[case("[::1]:11434", "192.168.1.7")]
+    #[case("192.168.9.9:11434", "192.168.9.9")]
+    #[case("[fd00::5]:11434", "fd00::5")]
+    fn address_is_the_runtimes_or_the_sockets(#[case] runtime: &str, #[case] expected: &str) {
+        let runtime = BaseUrl::parse(runtime, 1).unwrap();
+
+        let address = advertised(&runtime, "192.168.1.7".parse().unwrap());
+
+        assert_eq!(address, expected.parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn only_what_changes_routing_is_urgent() {
+        let known = RuntimeReport {
+            status: RuntimeStatus::Running,
+            models: vec![Model::named("a")],
+            ..RuntimeReport::default()
+        };
+        let loaded = LoadedModel {
+            name: "a".to_owned(),
+            size: None,
+            size_vram: None,
+            expires_at: None,
+            context_length: None,
+        };
+        let busier = RuntimeReport {
+            loaded_models: vec![loaded],
+            ..known.clone()
+        };
+        let grown = RuntimeReport {
+            models: vec![Model::named("a"), Model::named("b")],
+            ..known.clone()
+        };
+
+        assert!(!is_urgent(Some(&known), &busier));
+        assert!(is_urgent(Some(&known), &grown));
+        assert!(is_urgent(Some(&known), &RuntimeReport::default()));
+        assert!(is_urgent(None, &known));
+        assert!(!is_urgent(None, &RuntimeReport::default()));
+    }
+}

@@ -1,0 +1,201 @@
+//! Tells people what happens with the coordinator: each change once, an outage now and then.
+
+use std::time::Duration;
+
+use ollama_coordinator_common::http::{BaseUrl, HttpError};
+use ollama_coordinator_common::protocol::view::UnroutableReason;
+use tokio::time::Instant;
+
+use super::state::{Action, Session};
+use crate::config::Config;
+use crate::coordinator::CoordinatorError;
+use crate::error_chain;
+
+/// The tries of an outage that are told one by one; 0 is a heartbeat that was refused.
+const TOLD_TRIES: [u32; 4] = [0, 1, 2, 5];
+/// After those, an outage is told this often.
+const REMINDER: Duration = Duration::from_mins(5);
+
+/// Follows the session and writes the lines that an operator needs.
+#[derive(Debug)]
+pub(super) struct Narrator {
+    coordinator: BaseUrl,
+    machine_name: String,
+    outage: Option<Outage>,
+    last_error: Option<String>,
+    was_registered: bool,
+    unroutable: Option<UnroutableReason>,
+}
+
+impl Narrator {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            coordinator: config.coordinator.clone(),
+            machine_name: config.machine_name.clone(),
+            outage: None,
+            last_error: None,
+            was_registered: false,
+            unroutable: None,
+        }
+    }
+
+    pub(super) fn last_error(&self) -> Option<&str> {
+        self.last_error.as_deref()
+    }
+
+    pub(super) fn unroutable(&self) -> Option<UnroutableReason> {
+        self.unroutable
+    }
+
+    /// Remembers why the message before the next step failed.
+    pub(super) fn failed(&mut self, error: &CoordinatorError) {
+        self.last_error = Some(explained(error));
+    }
+
+    /// Remembers what the coordinator said about sending requests here.
+    pub(super) fn routable(&mut self, reason: Option<UnroutableReason>) {
+        if self.unroutable == reason {
+            return;
+        }
+        self.unroutable = reason;
+        if let Some(reason) = reason {
+            tracing::warn!(?reason, "The coordinator sends no requests here");
+        } else {
+            tracing::info!("The coordinator sends requests here");
+        }
+    }
+
+    /// Tells what the step to `session` means, if it means anything new.
+    pub(super) fn follow(&mut self, session: &Session, action: &Action, now: Instant) {
+        let Action::WaitUntil(next_try) = action else {
+            return;
+        };
+        match session {
+            Session::Registered(registered) if registered.failures == 0 => self.connected(now),
+            Session::Registered(registered) => {
+                self.disconnected(registered.failures, now, *next_try);
+            }
+            Session::Unregistered(joining) => {
+                self.was_registered = false;
+                self.disconnected(joining.attempts, now, *next_try);
+            }
+            Session::Registering(_) | Session::Leaving | Session::Stopped => {}
+        }
+    }
+
+    fn connected(&mut self, now: Instant) {
+        self.last_error = None;
+        let was_registered = std::mem::replace(&mut self.was_registered, true);
+        let outage = self.outage.take();
+        if was_registered && outage.is_none() {
+            return;
+        }
+        let after = outage
+            .map(|outage| rounded(now - outage.since))
+            .unwrap_or_default();
+        let message = if was_registered {
+            "Connected again"
+        } else {
+            "Joined the coordinator"
+        };
+        tracing::info!(
+            coordinator.url = %self.coordinator,
+            agent.name = self.machine_name,
+            after = %humantime::format_duration(after),
+            "{message}"
+        );
+    }
+
+    fn disconnected(&mut self, tries: u32, now: Instant, next_try: Instant) {
+        let outage = self.outage.get_or_insert(Outage {
+            since: now,
+            told_at: now,
+        });
+        if !outage.is_worth_a_line(tries, now) {
+            return;
+        }
+        tracing::warn!(
+            coordinator.url = %self.coordinator,
+            error = self.last_error.as_deref(),
+            tries,
+            next_try_in = %humantime::format_duration(rounded(next_try - now)),
+            "Not connected to the coordinator"
+        );
+    }
+}
+
+#[derive(Debug)]
+struct Outage {
+    since: Instant,
+    told_at: Instant,
+}
+
+impl Outage {
+    fn is_worth_a_line(&mut self, tries: u32, now: Instant) -> bool {
+        let is_worth = TOLD_TRIES.contains(&tries) || now - self.told_at >= REMINDER;
+        if is_worth {
+            self.told_at = now;
+        }
+        is_worth
+    }
+}
+
+fn rounded(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX) / 100 * 100)
+}
+
+/// Returns the chain of causes, and a question that often helps.
+fn explained(error: &CoordinatorError) -> String {
+    let chain = error_chain(error);
+    match error {
+        CoordinatorError::Unreachable(HttpError::Connect { source, .. })
+            if source.kind() == std::io::ErrorKind::ConnectionRefused =>
+        {
+            format!("{chain} – is it running?")
+        }
+        CoordinatorError::Unreachable(_)
+        | CoordinatorError::UnknownAgent
+        | CoordinatorError::WrongSecret
+        | CoordinatorError::DuplicateIdentity
+        | CoordinatorError::Invalid { .. }
+        | CoordinatorError::Busy { .. }
+        | CoordinatorError::NotACoordinator(_) => chain,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn outage_is_told_at_tries_1_2_5_and_then_every_five_minutes() {
+        let start = Instant::now();
+        let mut outage = Outage {
+            since: start,
+            told_at: start,
+        };
+
+        let told: Vec<u32> = (1..=60)
+            .filter(|tries| {
+                outage.is_worth_a_line(*tries, start + Duration::from_secs(30) * *tries)
+            })
+            .collect();
+
+        assert_eq!(told, [1, 2, 5, 15, 25, 35, 45, 55]);
+    }
+
+    #[test]
+    fn refused_connection_asks_whether_it_is_running() {
+        let source = std::io::ErrorKind::ConnectionRefused.into();
+        let addr = "127.0.0.1:11400".parse().unwrap();
+        let error = CoordinatorError::from(HttpError::Connect { addr, source });
+
+        let text = explained(&error);
+
+        assert_eq!(
+            text,
+            "no answer from the coordinator: connecting to 127.0.0.1:11400 failed: connection \
+             refused – is it running?"
+        );
+    }
+}

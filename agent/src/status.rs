@@ -1,0 +1,80 @@
+//! `AgentStatus`: the one value that everything which shows the agent reads, in a `watch`.
+
+use ollama_coordinator_common::http::BaseUrl;
+use ollama_coordinator_common::id::AgentId;
+use ollama_coordinator_common::protocol::runtime::RuntimeReport;
+use ollama_coordinator_common::protocol::view::UnroutableReason;
+
+use crate::config::Config;
+
+/// How the agent is, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentStatus {
+    /// How it stands with the coordinator.
+    pub phase: Phase,
+    /// Where the coordinator is.
+    pub coordinator: BaseUrl,
+    /// Its id, once the identity has been read.
+    pub agent_id: Option<AgentId>,
+    /// What the machine is called.
+    pub machine_name: String,
+    /// The runtime.
+    pub runtime: RuntimeSummary,
+    /// What went wrong last with the coordinator, while it is wrong.
+    pub last_error: Option<String>,
+}
+
+/// How the agent stands with the coordinator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Reads its identity and looks around.
+    Starting,
+    /// Tries to register.
+    Joining {
+        /// Failed attempts in a row.
+        attempts: u32,
+    },
+    /// Registered; heartbeats are answered.
+    Connected {
+        /// Why the coordinator sends no requests here, if it does not.
+        unroutable: Option<UnroutableReason>,
+    },
+    /// Registered; heartbeats are not answered.
+    Disconnected {
+        /// Failed heartbeats in a row.
+        failures: u32,
+    },
+    /// Says goodbye.
+    Leaving,
+    /// Ended.
+    Stopped,
+}
+
+/// The runtime in a few words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeSummary {
+    /// Where it is.
+    pub url: BaseUrl,
+    /// What it last said; absent before the first look.
+    pub report: Option<RuntimeReport>,
+    /// Why it cannot be used, when it cannot.
+    pub error: Option<String>,
+}
+
+impl AgentStatus {
+    /// Returns the status of an agent that has not started yet.
+    pub fn starting(config: &Config) -> Self {
+        Self {
+            phase: Phase::Starting,
+            coordinator: config.coordinator.clone(),
+            agent_id: None,
+            machine_name: config.machine_name.clone(),
+            runtime: RuntimeSummary {
+                url: config.runtime.clone(),
+                report: None,
+                error: None,
+            },
+            last_error: None,
+        }
+    }
+}
