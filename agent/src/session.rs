@@ -125,8 +125,9 @@ impl SessionLoop {
             first_report,
             ..
         } = self;
-        let first_look =
-            tokio::time::timeout(*first_report, sources.runtime.wait_for(Option::is_some));
+        let runtime = &mut sources.runtime;
+        let looked = async { runtime.wait_for(Option::is_some).await.is_ok() };
+        let first_look = tokio::time::timeout(*first_report, looked);
         let (looked, ()) = tokio::join!(first_look, conversation.describe_machine());
         if looked.is_err() {
             tracing::debug!("Runtime has not answered yet");
