@@ -22,13 +22,12 @@ use self::clock::Clocks;
 use self::conversation::{Beat, Conversation};
 use self::machine::{Rules, step};
 use self::outage::Narrator;
-use self::state::{Action, Connection, Event, Failure, Joining, Session};
+use self::state::{Action, Connection, Ending, Event, Failure, Joining, Session};
+use crate::app::AgentError;
 use crate::config::Config;
 use crate::coordinator::CoordinatorError;
 use crate::identity::Identity;
 use crate::status::{AgentStatus, Phase};
-
-pub(crate) use self::state::Ending;
 
 /// How often the clocks are compared while there is nothing else to do.
 const CLOCK_PERIOD: Duration = Duration::from_secs(5);
@@ -78,7 +77,7 @@ impl SessionLoop {
     }
 
     /// Runs until the operator stops the agent or the attempts are used up.
-    pub(crate) async fn run(mut self) -> Ending {
+    pub(crate) async fn run(mut self) -> Result<(), AgentError> {
         let shutdown = self.sources.shutdown.clone();
         tokio::select! {
             biased;
@@ -99,7 +98,14 @@ impl SessionLoop {
             self.publish(&next);
             session = next;
             event = match action {
-                Action::Exit(ending) => return ending,
+                Action::Exit(Ending::Stopped) => return Ok(()),
+                Action::Exit(Ending::AttemptsUsed(attempts)) => {
+                    let last_error = self.narrator.last_error().unwrap_or_default().to_owned();
+                    return Err(AgentError::AttemptsUsed {
+                        attempts,
+                        last_error,
+                    });
+                }
                 Action::Deregister => self.say_goodbye().await,
                 Action::WaitUntil(at) => self.wait(at, &session).await,
                 Action::Register(_) | Action::Heartbeat { .. } | Action::ReplaceIdentity => {
@@ -125,9 +131,12 @@ impl SessionLoop {
             first_report,
             ..
         } = self;
-        let first_look =
-            tokio::time::timeout(*first_report, sources.runtime.wait_for(Option::is_some));
-        let (looked, ()) = tokio::join!(first_look, conversation.describe_machine());
+        let runtime = &mut sources.runtime;
+        let first_look = async { runtime.wait_for(Option::is_some).await.is_ok() };
+        let (looked, ()) = tokio::join!(
+            tokio::time::timeout(*first_report, first_look),
+            conversation.describe_machine(),
+        );
         if looked.is_err() {
             tracing::debug!("Runtime has not answered yet");
         }

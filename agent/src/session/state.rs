@@ -164,7 +164,7 @@ pub(super) enum Connection {
 
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(super) enum Ending {
     /// As the operator asked.
     Stopped,
     /// The allowed number of attempts to register is used up.
