@@ -3,7 +3,7 @@
 mod clock;
 mod conversation;
 mod machine;
-mod outage;
+mod narrator;
 mod state;
 
 use std::num::NonZeroU32;
@@ -21,8 +21,8 @@ use tokio::time::Instant;
 use self::clock::Clocks;
 use self::conversation::{Beat, Conversation};
 use self::machine::{Rules, step};
-use self::outage::Narrator;
-use self::state::{Action, Connection, Ending, Event, Failure, Joining, Session};
+use self::narrator::Narrator;
+use self::state::{Action, Connection, Ending, Event, Failure, Joining, LeaseHeld, Session};
 use crate::app::AgentError;
 use crate::config::Config;
 use crate::coordinator::CoordinatorError;
@@ -31,6 +31,9 @@ use crate::status::{AgentStatus, Phase};
 
 /// How often the clocks are compared while there is nothing else to do.
 const CLOCK_PERIOD: Duration = Duration::from_secs(5);
+
+/// No setting makes the agent retry without a pause.
+const SHORTEST_RETRY: Duration = Duration::from_millis(1);
 
 /// What the rest of the agent knows and the session passes on.
 #[derive(Debug)]
@@ -58,9 +61,9 @@ pub(crate) struct SessionLoop {
 
 impl SessionLoop {
     pub(crate) fn new(config: &Config, identity: Identity, sources: Sources) -> Self {
-        let longest = config.register_retry_interval.max(Duration::from_millis(1));
-        let backoff = Backoff::new(config.timing.first_retry.min(longest), longest)
-            .expect("the smallest delay is not zero and not above the largest");
+        let longest = config.register_retry_interval.max(SHORTEST_RETRY);
+        let first = config.timing.first_retry.clamp(SHORTEST_RETRY, longest);
+        let backoff = Backoff::new(first, longest).expect("the bounds are in order");
         Self {
             rules: Rules {
                 backoff,
@@ -85,7 +88,7 @@ impl SessionLoop {
             () = self.look_around() => {}
         }
         let mut rng = SmallRng::from_os_rng();
-        let mut session = Session::Unregistered(Joining::first(Instant::now()));
+        let mut session = Session::Unregistered(Joining::start(Instant::now(), LeaseHeld::No));
         let mut event = if shutdown.is_stopping() {
             Event::StopRequested
         } else {
