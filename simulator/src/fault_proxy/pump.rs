@@ -40,7 +40,7 @@ pub(super) async fn connection(
         return client.set_zero_linger();
     };
     upstream.set_nodelay(true)?;
-    let was_torn_down = {
+    let is_reset = {
         let (from_client, to_client) = client.split();
         let (from_upstream, to_upstream) = upstream.split();
         let up = Pump::new(Direction::ToUpstream, faults.clone(), counters);
@@ -54,13 +54,16 @@ pub(super) async fn connection(
         tokio::select! {
             biased;
             () = torn_down(faults) => true,
-            passed = passed => {
-                passed?;
-                false
+            passed = passed => match passed {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => true,
+                passed => {
+                    passed?;
+                    false
+                }
             }
         }
     };
-    if was_torn_down {
+    if is_reset {
         client.set_zero_linger()?;
         upstream.set_zero_linger()?;
     }
@@ -121,7 +124,7 @@ impl<'a> Pump<'a> {
                 .front()
                 .map(|(due, _)| *due)
                 .filter(|_| passes);
-            if is_at_end && self.on_the_way.is_empty() {
+            if passes && is_at_end && self.on_the_way.is_empty() {
                 return to.shutdown().await;
             }
             let may_read =

@@ -126,7 +126,8 @@ async fn stalled_bytes_arrive_when_the_stall_is_over() {
     let (_echo, proxy, mut client) = proxied().await;
     proxy.set_fault(ProxyFault::Stall).await;
     client.write_all(b"late").await.unwrap();
-    let _new = TcpStream::connect(proxy.addr()).await.unwrap();
+    let mut new = TcpStream::connect(proxy.addr()).await.unwrap();
+    new.write_all(b"late").await.unwrap();
     wait_for(
         "the new one",
         PATIENCE,
@@ -134,13 +135,17 @@ async fn stalled_bytes_arrive_when_the_stall_is_over() {
         |seen| *seen == 2,
     )
     .await;
+    // Connections are served in one thread here: what was written before has been looked at.
+    tokio::task::yield_now().await;
     assert_eq!(proxy.bytes(Direction::ToUpstream), 4);
 
     proxy.set_fault(ProxyFault::None).await;
 
-    let mut back = [0; 4];
-    client.read_exact(&mut back).await.unwrap();
-    assert_eq!(&back, b"late");
+    for stalled in [&mut client, &mut new] {
+        let mut back = [0; 4];
+        stalled.read_exact(&mut back).await.unwrap();
+        assert_eq!(&back, b"late");
+    }
 }
 
 #[tokio::test]
@@ -169,6 +174,51 @@ async fn reset_hits_open_and_new_connections() {
     let mut new = TcpStream::connect(proxy.addr()).await.unwrap();
     let reset = new.read_u8().await.unwrap_err();
     assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn reset_of_the_upstream_is_passed_on_as_a_reset() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = FaultProxy::start(upstream.local_addr().unwrap())
+        .await
+        .unwrap();
+    let mut client = TcpStream::connect(proxy.addr()).await.unwrap();
+    let (connection, _) = upstream.accept().await.unwrap();
+
+    connection.set_zero_linger().unwrap();
+    drop(connection);
+
+    let reset = client.read_u8().await.unwrap_err();
+    assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn end_of_the_upstream_is_not_seen_through_a_black_hole() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = FaultProxy::start(upstream.local_addr().unwrap())
+        .await
+        .unwrap();
+    let mut client = TcpStream::connect(proxy.addr()).await.unwrap();
+    let (connection, _) = upstream.accept().await.unwrap();
+    proxy.set_fault(ProxyFault::BlackHole).await;
+
+    drop(connection);
+    let _new = TcpStream::connect(proxy.addr()).await.unwrap();
+    wait_for(
+        "the new one",
+        PATIENCE,
+        async || proxy.accepted(),
+        |seen| *seen == 2,
+    )
+    .await;
+
+    let would_block = client.try_read(&mut [0]).unwrap_err();
+    assert_eq!(would_block.kind(), ErrorKind::WouldBlock);
+    proxy.set_fault(ProxyFault::None).await;
+    assert_eq!(
+        client.read_u8().await.unwrap_err().kind(),
+        ErrorKind::UnexpectedEof
+    );
 }
 
 #[tokio::test]
