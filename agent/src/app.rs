@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::identity::{Identity, IdentityError};
 use crate::instance::{Guard, Instance};
-use crate::session::{Ending, SessionLoop, Sources};
+use crate::session::{SessionLoop, Sources};
 use crate::status::AgentStatus;
 use crate::{platform, runtime, system};
 
@@ -54,10 +54,7 @@ pub async fn run_with_status(
     let ended = tokio::select! {
         biased;
         () = shutdown.forced() => Ok(()),
-        ending = session.run() => match ending {
-            Ending::Stopped => Ok(()),
-            Ending::AttemptsUsed(attempts) => Err(AgentError::AttemptsUsed { attempts }),
-        },
+        ended = session.run() => ended,
         () = tasks.token().cancelled() => Err(AgentError::TaskEnded),
     };
     if let Err(error) = tasks.stop(TASKS_GRACE).await {
@@ -147,10 +144,12 @@ pub enum AgentError {
     #[error("the agent has no identity to register with")]
     Identity(#[from] IdentityError),
     /// The allowed attempts to register are used up.
-    #[error("the agent could not register within {attempts} attempts (--register-max-attempts)")]
+    #[error("not registered after {attempts} attempts (--register-max-attempts): {last_error}")]
     AttemptsUsed {
         /// How many there were.
         attempts: u32,
+        /// Why the last one failed.
+        last_error: String,
     },
     /// A part of the agent ended that must not.
     #[error("a part of the agent ended unexpectedly")]

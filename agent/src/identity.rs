@@ -38,20 +38,23 @@ impl Identity {
         platform::create_private_dir(state_dir)
             .map_err(|source| IdentityError::new("create", state_dir, source))?;
         let path = state_dir.join(FILE);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
+        let identity = match std::fs::read(&path) {
+            Ok(bytes) => match Self::decode(&bytes) {
+                Some(identity) => identity,
+                None => Self::replace_corrupt(state_dir, &path)?,
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let identity = Self::generate(None);
                 identity.save(state_dir)?;
                 tracing::info!(agent.id = %identity.agent_id, "Made a new identity");
-                return Ok(identity);
+                identity
             }
             Err(source) => return Err(IdentityError::new("read", &path, source)),
         };
-        match Self::decode(&bytes) {
-            Some(identity) => Ok(identity),
-            None => Self::replace_corrupt(state_dir, &path),
-        }
+        // A copy from a backup may have come back readable for everybody.
+        platform::make_private(&path)
+            .map_err(|source| IdentityError::new("protect", &path, source))?;
+        Ok(identity)
     }
 
     /// Makes and keeps the identity that follows `self`, which another live process uses too.
@@ -97,7 +100,6 @@ impl Identity {
         let mut json = serde_json::to_vec_pretty(&stored).expect("plain fields become JSON");
         json.push(b'\n');
         atomic_file::write(&path, &json)
-            .and_then(|()| platform::make_private(&path))
             .map_err(|source| IdentityError::new("write", &path, source))
     }
 

@@ -3,7 +3,7 @@
 mod clock;
 mod conversation;
 mod machine;
-mod outage;
+mod narrator;
 mod state;
 
 use std::num::NonZeroU32;
@@ -21,17 +21,19 @@ use tokio::time::Instant;
 use self::clock::Clocks;
 use self::conversation::{Beat, Conversation};
 use self::machine::{Rules, step};
-use self::outage::Narrator;
-use self::state::{Action, Connection, Event, Failure, Joining, Session};
+use self::narrator::Narrator;
+use self::state::{Action, Connection, Ending, Event, Failure, Joining, LeaseHeld, Session};
+use crate::app::AgentError;
 use crate::config::Config;
 use crate::coordinator::CoordinatorError;
 use crate::identity::Identity;
 use crate::status::{AgentStatus, Phase};
 
-pub(crate) use self::state::Ending;
-
 /// How often the clocks are compared while there is nothing else to do.
 const CLOCK_PERIOD: Duration = Duration::from_secs(5);
+
+/// No setting makes the agent retry without a pause.
+const SHORTEST_RETRY: Duration = Duration::from_millis(1);
 
 /// What the rest of the agent knows and the session passes on.
 #[derive(Debug)]
@@ -59,9 +61,9 @@ pub(crate) struct SessionLoop {
 
 impl SessionLoop {
     pub(crate) fn new(config: &Config, identity: Identity, sources: Sources) -> Self {
-        let longest = config.register_retry_interval.max(Duration::from_millis(1));
-        let backoff = Backoff::new(config.timing.first_retry.min(longest), longest)
-            .expect("the smallest delay is not zero and not above the largest");
+        let longest = config.register_retry_interval.max(SHORTEST_RETRY);
+        let first = config.timing.first_retry.clamp(SHORTEST_RETRY, longest);
+        let backoff = Backoff::new(first, longest).expect("the bounds are in order");
         Self {
             rules: Rules {
                 backoff,
@@ -78,7 +80,7 @@ impl SessionLoop {
     }
 
     /// Runs until the operator stops the agent or the attempts are used up.
-    pub(crate) async fn run(mut self) -> Ending {
+    pub(crate) async fn run(mut self) -> Result<(), AgentError> {
         let shutdown = self.sources.shutdown.clone();
         tokio::select! {
             biased;
@@ -86,7 +88,7 @@ impl SessionLoop {
             () = self.look_around() => {}
         }
         let mut rng = SmallRng::from_os_rng();
-        let mut session = Session::Unregistered(Joining::first(Instant::now()));
+        let mut session = Session::Unregistered(Joining::start(Instant::now(), LeaseHeld::No));
         let mut event = if shutdown.is_stopping() {
             Event::StopRequested
         } else {
@@ -99,7 +101,14 @@ impl SessionLoop {
             self.publish(&next);
             session = next;
             event = match action {
-                Action::Exit(ending) => return ending,
+                Action::Exit(Ending::Stopped) => return Ok(()),
+                Action::Exit(Ending::AttemptsUsed(attempts)) => {
+                    let last_error = self.narrator.last_error().unwrap_or_default().to_owned();
+                    return Err(AgentError::AttemptsUsed {
+                        attempts,
+                        last_error,
+                    });
+                }
                 Action::Deregister => self.say_goodbye().await,
                 Action::WaitUntil(at) => self.wait(at, &session).await,
                 Action::Register(_) | Action::Heartbeat { .. } | Action::ReplaceIdentity => {
@@ -125,9 +134,12 @@ impl SessionLoop {
             first_report,
             ..
         } = self;
-        let first_look =
-            tokio::time::timeout(*first_report, sources.runtime.wait_for(Option::is_some));
-        let (looked, ()) = tokio::join!(first_look, conversation.describe_machine());
+        let runtime = &mut sources.runtime;
+        let first_look = async { runtime.wait_for(Option::is_some).await.is_ok() };
+        let (looked, ()) = tokio::join!(
+            tokio::time::timeout(*first_report, first_look),
+            conversation.describe_machine(),
+        );
         if looked.is_err() {
             tracing::debug!("Runtime has not answered yet");
         }

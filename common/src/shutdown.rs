@@ -36,38 +36,69 @@ impl Shutdown {
 
     /// Waits for termination signals for ever and turns each into a [`Shutdown::trigger`].
     pub async fn watch_signals(self) {
+        let mut signals = TerminationSignals::listen();
         loop {
-            termination_signal().await;
+            signals.next().await;
             self.trigger();
         }
     }
 }
 
+/// What asks a process to end: SIGTERM and SIGINT.
 #[cfg(unix)]
-async fn termination_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
+struct TerminationSignals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
 
-    let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be handled");
-    let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be handled");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+#[cfg(unix)]
+impl TerminationSignals {
+    fn listen() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        Self {
+            terminate: signal(SignalKind::terminate()).expect("SIGTERM can be handled"),
+            interrupt: signal(SignalKind::interrupt()).expect("SIGINT can be handled"),
+        }
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 
+/// What asks a process to end: Ctrl-C, a closed console, logging off, shutting down.
 #[cfg(windows)]
-async fn termination_signal() {
-    use tokio::signal::windows;
+struct TerminationSignals {
+    ctrl_c: tokio::signal::windows::CtrlC,
+    close: tokio::signal::windows::CtrlClose,
+    logoff: tokio::signal::windows::CtrlLogoff,
+    shutdown: tokio::signal::windows::CtrlShutdown,
+}
 
-    let mut ctrl_c = windows::ctrl_c().expect("Ctrl-C can be handled");
-    let mut close = windows::ctrl_close().expect("console close can be handled");
-    let mut logoff = windows::ctrl_logoff().expect("logoff can be handled");
-    let mut shutdown = windows::ctrl_shutdown().expect("shutdown can be handled");
-    tokio::select! {
-        _ = ctrl_c.recv() => {}
-        _ = close.recv() => {}
-        _ = logoff.recv() => {}
-        _ = shutdown.recv() => {}
+#[cfg(windows)]
+impl TerminationSignals {
+    fn listen() -> Self {
+        use tokio::signal::windows;
+
+        Self {
+            ctrl_c: windows::ctrl_c().expect("Ctrl-C can be handled"),
+            close: windows::ctrl_close().expect("console close can be handled"),
+            logoff: windows::ctrl_logoff().expect("logoff can be handled"),
+            shutdown: windows::ctrl_shutdown().expect("shutdown can be handled"),
+        }
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.ctrl_c.recv() => {}
+            _ = self.close.recv() => {}
+            _ = self.logoff.recv() => {}
+            _ = self.shutdown.recv() => {}
+        }
     }
 }
 

@@ -76,6 +76,14 @@ impl Tasks {
     /// Names the tasks that are still running when the time is up.
     pub async fn stop(&self, grace_period: Duration) -> Result<(), TasksRemain> {
         self.token.cancel();
+        self.join(grace_period).await
+    }
+
+    /// Waits for every task to end by itself, at most `grace_period` in all.
+    ///
+    /// # Errors
+    /// Names the tasks that are still running when the time is up.
+    pub async fn join(&self, grace_period: Duration) -> Result<(), TasksRemain> {
         let deadline = tokio::time::Instant::now() + grace_period;
         let running = std::mem::take(&mut *self.running.lock());
         let mut remaining = Vec::new();

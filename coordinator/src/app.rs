@@ -20,6 +20,7 @@ use crate::api::error::ApiError;
 use crate::config::{Config, InvalidConfig, storage};
 use crate::proxy::Proxy;
 use crate::registry::{Registry, reaper};
+use crate::server::ServerLimits;
 use crate::state::{AppState, Process};
 use crate::storage::json::OpenError;
 use crate::storage::writer::{Writer, WriterThread};
@@ -101,6 +102,10 @@ pub async fn serve(
     config: Config,
     shutdown: Shutdown,
 ) -> Result<(), RunError> {
+    let local_addr = listener.local_addr().map_err(|source| {
+        let addr = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), config.listen.port);
+        RunError::Listen { addr, source }
+    })?;
     let temporary = temporary_data_dir(&config)?;
     let data_dir = match (&temporary, config.data_dir()?) {
         (_, Some(dir)) => dir,
@@ -108,67 +113,77 @@ pub async fn serve(
         (None, None) => unreachable!("without --dev there is a data directory"),
     };
     let (state, writer_thread) = open(&config, &data_dir, shutdown.clone())?;
-    let local_addr = listener.local_addr().map_err(|source| RunError::Listen {
-        addr: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), config.listen.port),
-        source,
-    })?;
 
-    let tasks = Tasks::default();
-    let registry = &state.registry;
-    tasks.spawn(
-        "signals",
-        OnExit::Log,
-        until(tasks.token().clone(), shutdown.clone().watch_signals()),
-    );
-    tasks.spawn(
-        "reaper",
-        OnExit::Stop,
-        reaper::run(registry.clone(), tasks.token().clone()),
-    );
-    tasks.spawn(
-        "reach",
-        OnExit::Stop,
-        reach::run(registry.clone(), tasks.token().clone()),
-    );
-    tasks.spawn(
-        "saver",
-        OnExit::Stop,
-        save_regularly(registry.clone(), tasks.token().clone()),
-    );
-
-    let (stop, force) = (CancellationToken::new(), CancellationToken::new());
-    let connections = Tasks::default();
-    let served = server::serve(
-        listener,
-        router(state.clone()),
-        config.limits,
-        stop.clone(),
-        force.clone(),
-    );
-    connections.spawn("server", OnExit::Stop, served);
+    let tasks = start_tasks(&state.registry, &shutdown);
+    let server = Server::start(listener, router(state.clone()), config.limits);
     banner::started(&config, local_addr, &data_dir, &state.process.recovery);
     let local = local::start(&config, local_addr, &data_dir).await;
 
-    let failed = tokio::select! {
-        () = shutdown.stopping() => false,
-        () = tasks.token().cancelled() => true,
-        () = connections.token().cancelled() => true,
+    let stopped = tokio::select! {
+        () = shutdown.stopping() => Ok(()),
+        () = tasks.token().cancelled() => Err(RunError::TaskFailed),
+        () = server.connections.token().cancelled() => Err(RunError::TaskFailed),
     };
-    banner::stopping(state.proxy.totals().in_flight);
-    local.stop().await;
-    stop.cancel();
+    let stop_in_order = async {
+        banner::stopping(state.proxy.totals().in_flight);
+        local.stop().await;
+        server.drain().await;
+        finish(&state.registry, &tasks, writer_thread).await;
+    };
     tokio::select! {
-        _ = connections.stop(GRACE_PERIOD) => {}
-        () = shutdown.forced() => tracing::warn!("Forced to stop, requests are cut off"),
+        () = stop_in_order => {}
+        () = shutdown.forced() => tracing::warn!("Forced to stop, what still ran was cut off"),
     }
-    force.cancel();
-    finish(&state.registry, &tasks, writer_thread).await;
-    drop(temporary);
     banner::stopped();
-    if failed {
-        Err(RunError::TaskFailed)
-    } else {
-        Ok(())
+    stopped
+}
+
+fn start_tasks(registry: &Registry, shutdown: &Shutdown) -> Tasks {
+    let tasks = Tasks::default();
+    let token = || tasks.token().clone();
+    let signals = until(token(), shutdown.clone().watch_signals());
+    tasks.spawn("signals", OnExit::Log, signals);
+    tasks.spawn(
+        "reaper",
+        OnExit::Stop,
+        reaper::run(registry.clone(), token()),
+    );
+    tasks.spawn("reach", OnExit::Stop, reach::run(registry.clone(), token()));
+    tasks.spawn(
+        "saver",
+        OnExit::Stop,
+        save_regularly(registry.clone(), token()),
+    );
+    tasks
+}
+
+/// The accept loop as a task.
+struct Server {
+    connections: Tasks,
+    stop: CancellationToken,
+    force: CancellationToken,
+}
+
+impl Server {
+    fn start(listener: TcpListener, router: Router, limits: ServerLimits) -> Self {
+        let (stop, force) = (CancellationToken::new(), CancellationToken::new());
+        let connections = Tasks::default();
+        let served = server::serve(listener, router, limits, stop.clone(), force.clone());
+        connections.spawn("server", OnExit::Stop, served);
+        Self {
+            connections,
+            stop,
+            force,
+        }
+    }
+
+    /// Stops accepting, lets requests finish, and cuts off those that take too long.
+    async fn drain(self) {
+        self.stop.cancel();
+        if self.connections.join(GRACE_PERIOD).await.is_err() {
+            tracing::warn!("Requests still ran when the grace period was over and were cut off");
+        }
+        self.force.cancel();
     }
 }
 

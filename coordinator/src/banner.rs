@@ -1,9 +1,13 @@
 //! What the operator reads at the start and at the end, on standard error.
 
+use std::error::Error;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+
+use ollama_coordinator_common::http::BaseUrl;
+use ollama_coordinator_common::protocol::runtime::{RuntimeKind, RuntimeReport};
 
 use crate::config::Config;
 use crate::storage::recovery::Recovery;
@@ -11,6 +15,55 @@ use crate::storage::recovery::Recovery;
 /// Says what runs, where, what it remembers and how to add a machine.
 pub fn started(config: &Config, local: SocketAddr, data_dir: &Path, recovery: &Recovery) {
     print(&start_text(config, local, data_dir, recovery));
+}
+
+/// Says that this machine's runtime takes part.
+pub fn runtime_found(coordinator: &BaseUrl, runtime: &BaseUrl, report: &RuntimeReport) {
+    let version = report.version.as_deref().unwrap_or("of unknown version");
+    let name = match report.kind {
+        RuntimeKind::Ollama => "Ollama",
+        RuntimeKind::Openai => "A server with the OpenAI API",
+    };
+    let models = report.models.len();
+    print(&format!(
+        "  {name} {version} found at {runtime}, models: {models}. It takes part.\n\n{}",
+        try_text(
+            coordinator,
+            report.models.first().map(|model| model.name.as_str())
+        )
+    ));
+}
+
+/// Says that this machine's runtime does not answer yet.
+pub fn runtime_missing(runtime: &BaseUrl, error: &dyn Error) {
+    let mut why = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        write!(why, ": {error}").expect("writing to a String cannot fail");
+        cause = error.source();
+    }
+    print(&format!(
+        "  No runtime at {runtime} ({why}).\n  It takes part as soon as it answers; \
+         --no-local-agent leaves this machine out.\n\n"
+    ));
+}
+
+/// Says that what answers is simulated.
+pub fn simulating(coordinator: &BaseUrl, runtime: &BaseUrl, count: usize) {
+    print(&format!(
+        "  No runtime answers at {runtime}, so {count} SIMULATED machines take part: their \
+         answers are made-up words.\n\n{}",
+        try_text(coordinator, Some("simulated-small:latest"))
+    ));
+}
+
+fn try_text(coordinator: &BaseUrl, model: Option<&str>) -> String {
+    model.map_or_else(String::new, |model| {
+        format!(
+            "  Try it:  curl {coordinator}/api/chat -d \
+             '{{\"model\":\"{model}\",\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'\n\n"
+        )
+    })
 }
 
 /// Says that a stop was asked for.

@@ -32,7 +32,7 @@ impl Default for Timing {
         Self {
             first_retry: Duration::from_millis(500),
             refused_retry: Duration::from_secs(30),
-            connect: Duration::from_secs(3),
+            connect: Duration::from_secs(2),
             register: Duration::from_secs(10),
             goodbye: Duration::from_secs(2),
             first_report: Duration::from_secs(1),

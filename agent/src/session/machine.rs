@@ -10,7 +10,8 @@ use rand::rngs::SmallRng;
 use tokio::time::Instant;
 
 use super::state::{
-    Action, Connection, Coordinator, Ending, Event, Failure, Joining, Lease, Registered, Session,
+    Action, Connection, Coordinator, Ending, Event, Failure, Joining, Lease, LeaseHeld, Registered,
+    Session,
 };
 
 /// After this many failed heartbeats in a row the connection is not trusted any more.
@@ -73,7 +74,7 @@ impl Context<'_> {
                 let delay = self.rules.backoff.delay(joining.previous_delay, self.rng);
                 self.attempt_after(delay, joining)
             }
-            Event::StopRequested => leave(joining.may_hold_lease),
+            Event::StopRequested => leave(joining.lease_held),
             Event::Granted(_)
             | Event::Renewed { .. }
             | Event::Failed(_)
@@ -91,7 +92,7 @@ impl Context<'_> {
             Event::Granted(terms) => self.granted(terms, Coordinator::Same),
             Event::Failed(failure) => self.not_registered(joining, failure),
             // The registration on its way may have arrived.
-            Event::StopRequested => leave(true),
+            Event::StopRequested => leave(LeaseHeld::Maybe),
             Event::Due
             | Event::Woke
             | Event::Renewed { .. }
@@ -114,13 +115,13 @@ impl Context<'_> {
             Event::Renewed { terms, coordinator } => self.granted(terms, coordinator),
             Event::Failed(failure) => self.not_renewed(registered, failure),
             Event::AddressChanged => {
-                let joining = Joining::again(self.now, LeaseHeld::Maybe);
+                let joining = Joining::start(self.now, LeaseHeld::Maybe);
                 (
                     Session::Registering(joining),
                     Action::Register(Connection::Kept),
                 )
             }
-            Event::StopRequested => leave(true),
+            Event::StopRequested => leave(LeaseHeld::Maybe),
             Event::ReportChanged | Event::Granted(_) | Event::IdentityReplaced | Event::Left => {
                 (Session::Registered(registered), wait)
             }
@@ -181,14 +182,14 @@ impl Context<'_> {
             Failure::UnknownAgent => {
                 let spread = registered.lease.interval.min(LONGEST_REJOIN_SPREAD);
                 let delay = self.rng.random_range(Duration::ZERO..=spread);
-                self.attempt_after(delay, Joining::again(self.now, LeaseHeld::No))
+                self.attempt_after(delay, Joining::start(self.now, LeaseHeld::No))
             }
             Failure::DuplicateIdentity => {
-                let joining = Joining::again(self.now, LeaseHeld::No);
+                let joining = Joining::start(self.now, LeaseHeld::No);
                 (Session::Unregistered(joining), Action::ReplaceIdentity)
             }
             Failure::Refused => {
-                let joining = Joining::again(self.now, LeaseHeld::Maybe);
+                let joining = Joining::start(self.now, LeaseHeld::Maybe);
                 self.attempt_after(self.rules.refused_retry, joining)
             }
         }
@@ -252,29 +253,6 @@ impl Context<'_> {
     }
 }
 
-/// Whether the coordinator may hold a lease of this agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LeaseHeld {
-    No,
-    Maybe,
-}
-
-impl Joining {
-    /// Returns the state before the first attempt.
-    pub(super) fn first(now: Instant) -> Self {
-        Self::again(now, LeaseHeld::No)
-    }
-
-    fn again(now: Instant, lease: LeaseHeld) -> Self {
-        Self {
-            attempts: 0,
-            previous_delay: None,
-            next_at: now,
-            may_hold_lease: lease == LeaseHeld::Maybe,
-        }
-    }
-}
-
 fn beat(registered: Registered, connection: Connection) -> (Session, Action) {
     let timeout = registered.lease.heartbeat_timeout();
     (
@@ -294,11 +272,10 @@ fn connection_after(failures: u32) -> Connection {
     }
 }
 
-fn leave(may_hold_lease: bool) -> (Session, Action) {
-    if may_hold_lease {
-        (Session::Leaving, Action::Deregister)
-    } else {
-        stop(Ending::Stopped)
+fn leave(lease_held: LeaseHeld) -> (Session, Action) {
+    match lease_held {
+        LeaseHeld::Maybe => (Session::Leaving, Action::Deregister),
+        LeaseHeld::No => stop(Ending::Stopped),
     }
 }
 

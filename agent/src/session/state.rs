@@ -32,8 +32,27 @@ pub(super) struct Joining {
     pub(super) previous_delay: Option<Duration>,
     /// When the next attempt is due.
     pub(super) next_at: Instant,
-    /// Whether the coordinator may hold a lease of this agent, to which goodbye should be said.
-    pub(super) may_hold_lease: bool,
+    /// Whether there is something to say goodbye to.
+    pub(super) lease_held: LeaseHeld,
+}
+
+impl Joining {
+    /// Returns the state before the first attempt.
+    pub(super) fn start(now: Instant, lease_held: LeaseHeld) -> Self {
+        Self {
+            attempts: 0,
+            previous_delay: None,
+            next_at: now,
+            lease_held,
+        }
+    }
+}
+
+/// Whether the coordinator may hold a lease of this agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LeaseHeld {
+    No,
+    Maybe,
 }
 
 /// What counts while registered.
@@ -164,7 +183,7 @@ pub(super) enum Connection {
 
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(super) enum Ending {
     /// As the operator asked.
     Stopped,
     /// The allowed number of attempts to register is used up.

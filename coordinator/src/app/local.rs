@@ -1,19 +1,127 @@
-//! This machine's own agent, run in-process over the same protocol as any other.
+//! This machine's own agent, run in-process over the same protocol as any other; under `--dev`,
+//! where no runtime answers, simulated runtimes with an agent each.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
+use ollama_agent::AgentError;
+use ollama_coordinator_common::http::{BaseUrl, HttpClient, HttpTimeouts};
+use ollama_coordinator_common::probe::{ProbeError, probe};
+use ollama_coordinator_common::protocol::runtime::RuntimeReport;
+use ollama_coordinator_common::shutdown::Shutdown;
+use ollama_coordinator_common::tasks::{OnExit, Tasks};
+use ollama_simulator::runtime::ScriptedRuntime;
+use ollama_simulator::runtime::script::RuntimeScript;
+
+use crate::banner;
 use crate::config::Config;
 
+/// How many runtimes are simulated.
+const SIMULATED: u32 = 2;
+/// How long the agents may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(3);
+const TIMEOUTS: HttpTimeouts = HttpTimeouts {
+    connect: Duration::from_millis(500),
+    answer: Duration::from_millis(1_500),
+};
+
 /// The agents that run inside this process.
-pub(super) struct LocalAgents;
+#[derive(Default)]
+pub(super) struct LocalAgents {
+    tasks: Tasks,
+    shutdown: Shutdown,
+    simulated: Vec<ScriptedRuntime>,
+}
 
 /// Starts this machine's agent, and under `--dev` simulated ones where no runtime answers.
-pub(super) async fn start(_config: &Config, _local: SocketAddr, _data_dir: &Path) -> LocalAgents {
-    LocalAgents
+pub(super) async fn start(config: &Config, local: SocketAddr, data_dir: &Path) -> LocalAgents {
+    let mut agents = LocalAgents::default();
+    if config.no_local_agent {
+        return agents;
+    }
+    let coordinator = BaseUrl::from_addr(dialled(local));
+    let state_dir = data_dir.join("agent");
+    let agent = match ollama_agent::Config::for_local_coordinator(coordinator.clone(), state_dir) {
+        Ok(agent) => agent,
+        Err(error) => {
+            tracing::error!(%error, "This machine's own agent cannot start");
+            return agents;
+        }
+    };
+    let found = probe(&mut HttpClient::new(agent.runtime.clone(), TIMEOUTS)).await;
+    if config.dev && found.is_err() {
+        agents.simulate(&coordinator, data_dir).await;
+        banner::simulating(&coordinator, &agent.runtime, agents.simulated.len());
+    } else {
+        announce(&coordinator, &agent.runtime, &found);
+        agents.spawn(agent);
+    }
+    agents
 }
 
 impl LocalAgents {
     /// Lets the agents say goodbye and waits for them.
-    pub(super) async fn stop(self) {}
+    pub(super) async fn stop(self) {
+        self.shutdown.trigger();
+        if let Err(remaining) = self.tasks.join(GOODBYE).await {
+            tracing::warn!(%remaining, "This machine's own agent did not stop in time");
+        }
+        for runtime in self.simulated {
+            runtime.stop().await;
+        }
+    }
+
+    fn spawn(&self, agent: ollama_agent::Config) {
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn("local agent", OnExit::Log, async move {
+            match ollama_agent::run(agent, shutdown).await {
+                Err(AgentError::AlreadyRunning { pid, .. }) => {
+                    tracing::info!(
+                        pid,
+                        "This machine's agent runs already, as a process of its own"
+                    );
+                    Ok(())
+                }
+                ended => ended,
+            }
+        });
+    }
+
+    async fn simulate(&mut self, coordinator: &BaseUrl, data_dir: &Path) {
+        for number in 1..=SIMULATED {
+            let runtime = match ScriptedRuntime::start(RuntimeScript::dev_defaults(number)).await {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    tracing::error!(%error, "A simulated runtime cannot start");
+                    continue;
+                }
+            };
+            let name = format!("simulated-{number}");
+            let url = BaseUrl::from_addr(runtime.addr());
+            let state_dir = data_dir.join(&name);
+            let mut agent = ollama_agent::Config::new(coordinator.clone(), url, state_dir);
+            agent.machine_name = name;
+            self.simulated.push(runtime);
+            self.spawn(agent);
+        }
+    }
+}
+
+fn announce(coordinator: &BaseUrl, runtime: &BaseUrl, found: &Result<RuntimeReport, ProbeError>) {
+    match found {
+        Ok(report) => banner::runtime_found(coordinator, runtime, report),
+        Err(error) => banner::runtime_missing(runtime, error),
+    }
+}
+
+/// Returns where the coordinator is reached from this machine.
+fn dialled(local: SocketAddr) -> SocketAddr {
+    let ip = local.ip();
+    let ip = if ip.is_unspecified() {
+        IpAddr::V4(Ipv4Addr::LOCALHOST)
+    } else {
+        ip
+    };
+    SocketAddr::new(ip, local.port())
 }

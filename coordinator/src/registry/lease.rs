@@ -210,8 +210,9 @@ mod tests {
             let terms = DEFAULT.terms(online, None);
 
             prop_assert!(terms.ttl > terms.interval * 2);
-            let rate = online as f64 / terms.interval.as_secs_f64();
-            prop_assert!(rate <= 2_001.0 || terms.interval == MAX_INTERVAL);
+            let agents = Duration::from_millis(u64::try_from(online).unwrap());
+            let bounded = agents <= terms.interval * 2_001 / 1_000;
+            prop_assert!(bounded || terms.interval == MAX_INTERVAL);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The simulator against real sockets.
 
+mod fake_coordinator;
 mod fault_proxy;
 mod fleet;
 mod runtime_answers;

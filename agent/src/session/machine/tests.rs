@@ -22,7 +22,7 @@ impl Play {
     fn new(seed: u64) -> Self {
         let now = Instant::now();
         Self {
-            session: Session::Unregistered(Joining::first(now)),
+            session: Session::Unregistered(Joining::start(now, LeaseHeld::No)),
             now,
             rules: Rules {
                 backoff: Backoff::new(SECOND / 2, 30 * SECOND).unwrap(),

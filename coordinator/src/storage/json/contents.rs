@@ -62,9 +62,9 @@ impl Contents {
         }
 
         // Under a right checksum a record is our own text and can be written again as it is.
-        let text = |agent: &StoredAgent, record: &RawValue| match document::record(agent) {
-            Ok(text) if !document.has_checksum => text,
-            Ok(_) | Err(_) => record.get().into(),
+        let text = |agent: &StoredAgent, record: &RawValue| {
+            let rewritten = (!document.has_checksum).then(|| document::record(agent).ok());
+            rewritten.flatten().unwrap_or_else(|| record.get().into())
         };
         let records = accepted
             .iter()

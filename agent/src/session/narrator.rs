@@ -1,5 +1,6 @@
 //! Tells people what happens with the coordinator: each change once, an outage now and then.
 
+use std::mem::{Discriminant, discriminant};
 use std::time::Duration;
 
 use ollama_coordinator_common::http::{BaseUrl, HttpError};
@@ -11,10 +12,12 @@ use crate::config::Config;
 use crate::coordinator::CoordinatorError;
 use crate::error_chain;
 
-/// The tries of an outage that are told one by one; 0 is a heartbeat that was refused.
-const TOLD_TRIES: [u32; 4] = [0, 1, 2, 5];
-/// After those, an outage is told this often.
+/// The tries of an outage that are told one by one.
+const TOLD_TRIES: [u32; 3] = [1, 2, 5];
+/// After those, an outage is told this often, or when its cause becomes another.
 const REMINDER: Duration = Duration::from_mins(5);
+
+type ErrorKind = Discriminant<CoordinatorError>;
 
 /// Follows the session and writes the lines that an operator needs.
 #[derive(Debug)]
@@ -23,6 +26,7 @@ pub(super) struct Narrator {
     machine_name: String,
     outage: Option<Outage>,
     last_error: Option<String>,
+    last_kind: Option<ErrorKind>,
     was_registered: bool,
     unroutable: Option<UnroutableReason>,
 }
@@ -34,6 +38,7 @@ impl Narrator {
             machine_name: config.machine_name.clone(),
             outage: None,
             last_error: None,
+            last_kind: None,
             was_registered: false,
             unroutable: None,
         }
@@ -50,6 +55,7 @@ impl Narrator {
     /// Remembers why the message before the next step failed.
     pub(super) fn failed(&mut self, error: &CoordinatorError) {
         self.last_error = Some(explained(error));
+        self.last_kind = Some(discriminant(error));
     }
 
     /// Remembers what the coordinator said about sending requests here.
@@ -90,9 +96,7 @@ impl Narrator {
         if was_registered && outage.is_none() {
             return;
         }
-        let after = outage
-            .map(|outage| rounded(now - outage.since))
-            .unwrap_or_default();
+        let after = outage.map(|outage| shown(now - outage.since));
         let message = if was_registered {
             "Connected again"
         } else {
@@ -101,7 +105,7 @@ impl Narrator {
         tracing::info!(
             coordinator.url = %self.coordinator,
             agent.name = self.machine_name,
-            after = %humantime::format_duration(after),
+            after = after.as_deref(),
             "{message}"
         );
     }
@@ -109,16 +113,16 @@ impl Narrator {
     fn disconnected(&mut self, tries: u32, now: Instant, next_try: Instant) {
         let outage = self.outage.get_or_insert(Outage {
             since: now,
-            told_at: now,
+            told: None,
         });
-        if !outage.is_worth_a_line(tries, now) {
+        if !outage.is_worth_a_line(tries, self.last_kind, now) {
             return;
         }
         tracing::warn!(
             coordinator.url = %self.coordinator,
             error = self.last_error.as_deref(),
             tries,
-            next_try_in = %humantime::format_duration(rounded(next_try - now)),
+            next_try_in = shown(next_try - now),
             "Not connected to the coordinator"
         );
     }
@@ -127,21 +131,34 @@ impl Narrator {
 #[derive(Debug)]
 struct Outage {
     since: Instant,
-    told_at: Instant,
+    told: Option<Told>,
+}
+
+#[derive(Debug)]
+struct Told {
+    at: Instant,
+    kind: Option<ErrorKind>,
 }
 
 impl Outage {
-    fn is_worth_a_line(&mut self, tries: u32, now: Instant) -> bool {
-        let is_worth = TOLD_TRIES.contains(&tries) || now - self.told_at >= REMINDER;
+    fn is_worth_a_line(&mut self, tries: u32, kind: Option<ErrorKind>, now: Instant) -> bool {
+        let is_news = self.told.as_ref().is_none_or(|told| told.kind != kind);
+        let is_due = self
+            .told
+            .as_ref()
+            .is_none_or(|told| now - told.at >= REMINDER);
+        let is_worth = is_news || is_due || TOLD_TRIES.contains(&tries);
         if is_worth {
-            self.told_at = now;
+            self.told = Some(Told { at: now, kind });
         }
         is_worth
     }
 }
 
-fn rounded(duration: Duration) -> Duration {
-    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX) / 100 * 100)
+/// Returns `duration` to the tenth of a second.
+fn shown(duration: Duration) -> String {
+    let tenths = u64::try_from(duration.as_millis() / 100).unwrap_or(u64::MAX / 100);
+    humantime::format_duration(Duration::from_millis(tenths * 100)).to_string()
 }
 
 /// Returns the chain of causes, and a question that often helps.
@@ -172,16 +189,34 @@ mod tests {
         let start = Instant::now();
         let mut outage = Outage {
             since: start,
-            told_at: start,
+            told: None,
         };
+        let kind = Some(discriminant(&CoordinatorError::WrongSecret));
 
         let told: Vec<u32> = (1..=60)
             .filter(|tries| {
-                outage.is_worth_a_line(*tries, start + Duration::from_secs(30) * *tries)
+                let now = start + Duration::from_secs(30) * *tries;
+                outage.is_worth_a_line(*tries, kind, now)
             })
             .collect();
 
         assert_eq!(told, [1, 2, 5, 15, 25, 35, 45, 55]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn outage_with_another_cause_is_told_at_once() {
+        let now = Instant::now();
+        let mut outage = Outage {
+            since: now,
+            told: None,
+        };
+        let first = Some(discriminant(&CoordinatorError::WrongSecret));
+        let second = Some(discriminant(&CoordinatorError::UnknownAgent));
+
+        assert!(outage.is_worth_a_line(7, first, now));
+        assert!(!outage.is_worth_a_line(8, first, now));
+        assert!(outage.is_worth_a_line(9, second, now));
+        assert!(!outage.is_worth_a_line(10, second, now));
     }
 
     #[test]

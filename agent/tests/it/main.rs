@@ -1,0 +1,13 @@
+//! The agent against scripted coordinators and runtimes, over real sockets and files.
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "shared steps of tests fail the test that takes them"
+)]
+
+mod cli;
+mod config;
+mod identity;
+mod runtime;
+mod session;
+mod support;

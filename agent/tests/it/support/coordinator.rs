@@ -1,0 +1,241 @@
+//! A coordinator that answers as scripted and remembers what it was told.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{delete, post};
+use ollama_coordinator_common::http::BaseUrl;
+use ollama_coordinator_common::id::{AgentId, InstanceId};
+use ollama_coordinator_common::protocol::heartbeat::HeartbeatRequest;
+use ollama_coordinator_common::protocol::register::RegisterRequest;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::server::{Reserved, Server};
+use super::wait_for;
+
+/// One message as it arrived.
+#[derive(Debug, Clone)]
+pub(crate) struct Message {
+    pub(crate) bearer: Option<String>,
+    pub(crate) said: Said,
+}
+
+/// What an agent said.
+#[derive(Debug, Clone)]
+pub(crate) enum Said {
+    Register(Box<RegisterRequest>),
+    Heartbeat(AgentId, Box<HeartbeatRequest>),
+    Goodbye(AgentId),
+}
+
+/// What came so far.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Log(pub(crate) Vec<Message>);
+
+impl Log {
+    pub(crate) fn registrations(&self) -> Vec<&RegisterRequest> {
+        let registrations = self.0.iter().map(|message| match &message.said {
+            Said::Register(request) => Some(&**request),
+            Said::Heartbeat(..) | Said::Goodbye(_) => None,
+        });
+        registrations.flatten().collect()
+    }
+
+    pub(crate) fn heartbeats(&self) -> Vec<&HeartbeatRequest> {
+        let heartbeats = self.0.iter().map(|message| match &message.said {
+            Said::Heartbeat(_, request) => Some(&**request),
+            Said::Register(_) | Said::Goodbye(_) => None,
+        });
+        heartbeats.flatten().collect()
+    }
+
+    pub(crate) fn goodbyes(&self) -> Vec<AgentId> {
+        let goodbyes = self.0.iter().map(|message| match message.said {
+            Said::Goodbye(id) => Some(id),
+            Said::Register(_) | Said::Heartbeat(..) => None,
+        });
+        goodbyes.flatten().collect()
+    }
+}
+
+/// One scripted answer.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    Problem(u16, &'static str),
+    Text(u16, &'static str, &'static str),
+    Never,
+}
+
+#[derive(Debug)]
+struct Script {
+    instance_id: InstanceId,
+    interval: Duration,
+    ttl: Duration,
+    registrations: VecDeque<Answer>,
+    heartbeats: VecDeque<Answer>,
+    log: watch::Sender<Log>,
+}
+
+/// A coordinator under the test's control.
+#[derive(Debug)]
+pub(crate) struct FakeCoordinator {
+    server: Server,
+    script: Arc<Mutex<Script>>,
+    log: watch::Receiver<Log>,
+}
+
+impl FakeCoordinator {
+    pub(crate) fn start() -> Self {
+        Self::start_at(Reserved::new())
+    }
+
+    pub(crate) fn start_at(reserved: Reserved) -> Self {
+        let (sender, log) = watch::channel(Log::default());
+        let script = Arc::new(Mutex::new(Script {
+            instance_id: InstanceId::new(),
+            interval: Duration::from_millis(20),
+            ttl: Duration::from_secs(2),
+            registrations: VecDeque::new(),
+            heartbeats: VecDeque::new(),
+            log: sender,
+        }));
+        let router = Router::new()
+            .route("/api/agents", post(register))
+            .route("/api/agents/{id}/heartbeat", post(renew))
+            .route("/api/agents/{id}/session", delete(leave))
+            .with_state(Arc::clone(&script));
+        Self {
+            server: reserved.serve(router),
+            script,
+            log,
+        }
+    }
+
+    pub(crate) fn url(&self) -> BaseUrl {
+        self.server.url()
+    }
+
+    pub(crate) fn lease(&self, interval: Duration, ttl: Duration) {
+        let mut script = self.script.lock();
+        script.interval = interval;
+        script.ttl = ttl;
+    }
+
+    pub(crate) fn answer_registrations(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.script.lock().registrations.extend(answers);
+    }
+
+    pub(crate) fn answer_heartbeats(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.script.lock().heartbeats.extend(answers);
+    }
+
+    /// Pretends that this is another run of the coordinator.
+    pub(crate) fn change_instance(&self) {
+        self.script.lock().instance_id = InstanceId::new();
+    }
+
+    pub(crate) fn forget_log(&self) {
+        self.script.lock().log.send_replace(Log::default());
+    }
+
+    pub(crate) async fn wait_for(&mut self, condition: impl FnMut(&Log) -> bool) -> Log {
+        wait_for(&mut self.log, condition).await
+    }
+
+    pub(crate) async fn stop(self) -> Reserved {
+        self.server.stop().await
+    }
+}
+
+async fn register(
+    State(script): State<Arc<Mutex<Script>>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let request: RegisterRequest = serde_json::from_slice(&body).unwrap();
+    let id = request.agent_id;
+    let scripted = {
+        let mut script = script.lock();
+        record(&script, &headers, Said::Register(Box::new(request)));
+        script.registrations.pop_front()
+    };
+    match scripted {
+        Some(answer) => answered(answer).await,
+        None => granted(&script.lock(), StatusCode::CREATED, json!({ "id": id })),
+    }
+}
+
+async fn renew(
+    State(script): State<Arc<Mutex<Script>>>,
+    Path(id): Path<AgentId>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let request: HeartbeatRequest = serde_json::from_slice(&body).unwrap();
+    let scripted = {
+        let mut script = script.lock();
+        record(&script, &headers, Said::Heartbeat(id, Box::new(request)));
+        script.heartbeats.pop_front()
+    };
+    match scripted {
+        Some(answer) => answered(answer).await,
+        None => granted(&script.lock(), StatusCode::OK, json!({ "routable": true })),
+    }
+}
+
+async fn leave(
+    State(script): State<Arc<Mutex<Script>>>,
+    Path(id): Path<AgentId>,
+    headers: HeaderMap,
+) -> StatusCode {
+    record(&script.lock(), &headers, Said::Goodbye(id));
+    StatusCode::NO_CONTENT
+}
+
+fn record(script: &Script, headers: &HeaderMap, said: Said) {
+    let bearer = headers
+        .get(header::AUTHORIZATION)
+        .map(|value| value.to_str().unwrap());
+    let bearer = bearer.map(|value| value.strip_prefix("Bearer ").unwrap().to_owned());
+    script
+        .log
+        .send_modify(|log| log.0.push(Message { bearer, said }));
+}
+
+fn granted(script: &Script, status: StatusCode, mut body: Value) -> Response {
+    let lease = json!({
+        "heartbeat_interval_ms": u64::try_from(script.interval.as_millis()).unwrap(),
+        "ttl_ms": u64::try_from(script.ttl.as_millis()).unwrap(),
+    });
+    body["status"] = "online".into();
+    body["epoch"] = 7.into();
+    body["lease"] = lease;
+    body["coordinator"] = json!({ "instance_id": script.instance_id });
+    (status, axum::Json(body)).into_response()
+}
+
+async fn answered(answer: Answer) -> Response {
+    match answer {
+        Answer::Problem(status, code) => {
+            let body = json!({
+                "type": "about:blank", "title": "scripted", "status": status,
+                "detail": "as scripted", "code": code,
+                "request_id": "00000000-0000-0000-0000-000000000000",
+            });
+            (StatusCode::from_u16(status).unwrap(), axum::Json(body)).into_response()
+        }
+        Answer::Text(status, content_type, body) => {
+            let headers = [(header::CONTENT_TYPE, content_type)];
+            (StatusCode::from_u16(status).unwrap(), headers, body).into_response()
+        }
+        Answer::Never => std::future::pending().await,
+    }
+}
