@@ -3,6 +3,7 @@
 
 mod support;
 
+mod fleet;
 mod heartbeat;
 mod list;
 mod register;
