@@ -3,6 +3,9 @@
 
 mod support;
 
+mod crash;
 mod heartbeat;
 mod list;
+mod persistence;
+mod proxy;
 mod register;
