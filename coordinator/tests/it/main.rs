@@ -3,9 +3,16 @@
 
 mod support;
 
+mod cli;
+mod clock;
 mod crash;
+mod events;
+mod expiry;
 mod heartbeat;
+mod limits;
 mod list;
+mod openapi;
 mod persistence;
 mod proxy;
 mod register;
+mod system;

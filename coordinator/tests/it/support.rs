@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod api;
 pub(crate) mod coordinator;
+pub(crate) mod events;
 pub(crate) mod mount;
 pub(crate) mod port;
 pub(crate) mod process;
