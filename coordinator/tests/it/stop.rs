@@ -1,9 +1,9 @@
 //! How a coordinator ends when it is asked to: what was promised is kept, and nobody waits for ever.
 
-use std::time::Duration;
-
 use http::{Method, StatusCode};
 use ollama_coordinator_common::id::AgentId;
+use ollama_coordinator_common::protocol::view::AgentView;
+use ollama_simulator::fault_proxy::{FaultProxy, ProxyFault};
 use ollama_simulator::runtime::ScriptedRuntime;
 use ollama_simulator::runtime::script::{FailureMode, RuntimeScript};
 use ollama_simulator::wait::{PATIENCE, wait_for};
@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::support::agent::FakeAgent;
 use crate::support::api::{Api, request};
+use crate::support::chat::chat;
 use crate::support::process::Machine;
 
 #[tokio::test]
@@ -62,22 +63,11 @@ async fn second_sigterm_does_not_wait_for_requests() {
     runtime
         .set_failure(FailureMode::Stall { after_bytes: 10 })
         .await;
-    let chat = json!({ "model": "simulated-small", "messages": [] });
-    let mut stream = machine.api.post("/api/chat", &chat).await;
+    let mut stream = machine.api.post("/api/chat", &chat("hi")).await;
     stream.next_frame().await.unwrap();
 
     process.signal(Signal::TERM);
-    let is_refused = async || {
-        machine
-            .api
-            .try_send(request(Method::GET, "/", ""))
-            .await
-            .is_err()
-    };
-    wait_for("no new connections", PATIENCE, is_refused, |refused| {
-        *refused
-    })
-    .await;
+    wait_until_refused(machine.api).await;
     process.signal(Signal::TERM);
     process.ended(PATIENCE).await;
 
@@ -89,27 +79,24 @@ async fn second_sigterm_does_not_wait_for_requests() {
 async fn request_in_flight_is_finished_before_the_end() {
     let machine = Machine::new();
     let process = machine.start().await;
-    let runtime = ScriptedRuntime::start(RuntimeScript {
-        first_token_delay: Duration::from_millis(300),
-        ..RuntimeScript::default()
-    });
-    let runtime = runtime.await.unwrap();
-    FakeAgent::in_front_of(&runtime, "gpu-1")
-        .join(machine.api)
-        .await;
-    let chat = json!({ "model": "simulated-small", "messages": [], "stream": false });
+    let runtime = ScriptedRuntime::start(RuntimeScript::default()).await;
+    let runtime = runtime.unwrap();
+    let line = FaultProxy::start(runtime.addr()).await.unwrap();
+    let mut agent = FakeAgent::in_front_of(&runtime, "gpu-1");
+    agent.runtime = line.addr();
+    agent.join(machine.api).await;
+    line.set_fault(ProxyFault::Stall).await;
     let mut clients = JoinSet::new();
-    let api = machine.api;
-    clients.spawn(async move { api.post("/api/chat", &chat).await.json().await });
-    wait_for(
-        "in flight",
-        PATIENCE,
-        async || runtime.in_flight(),
-        |count| *count == 1,
-    )
-    .await;
+    let (api, mut question) = (machine.api, chat("hi"));
+    question["stream"] = json!(false);
+    clients.spawn(async move { api.post("/api/chat", &question).await.json().await });
+    let busy = |agent: &AgentView| agent.in_flight == 1;
+    machine.api.wait_for_agent(agent.id, "busy", busy).await;
 
-    let status = process.stop().await;
+    process.signal(Signal::TERM);
+    wait_until_refused(machine.api).await;
+    line.set_fault(ProxyFault::None).await;
+    let status = process.ended(PATIENCE).await;
 
     assert!(status.success(), "{status}");
     assert_eq!(clients.join_all().await[0]["done"], true);
@@ -128,4 +115,13 @@ async fn register_until_refused(api: Api) -> Vec<AgentId> {
             Err(_gone) => return accepted,
         }
     }
+}
+
+/// Waits until no new connection is taken: the stop has begun.
+async fn wait_until_refused(api: Api) {
+    let is_refused = async || api.try_send(request(Method::GET, "/", "")).await.is_err();
+    wait_for("no new connections", PATIENCE, is_refused, |refused| {
+        *refused
+    })
+    .await;
 }
