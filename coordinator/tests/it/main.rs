@@ -3,7 +3,17 @@
 
 mod support;
 
+mod cli;
+mod clock;
+mod crash;
+mod events;
+mod expiry;
 mod fleet;
 mod heartbeat;
+mod limits;
 mod list;
+mod openapi;
+mod persistence;
+mod proxy;
 mod register;
+mod system;

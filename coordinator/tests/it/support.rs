@@ -3,15 +3,22 @@
 pub(crate) mod agent;
 pub(crate) mod api;
 pub(crate) mod coordinator;
+pub(crate) mod events;
+pub(crate) mod mount;
 pub(crate) mod port;
 pub(crate) mod process;
+pub(crate) mod upstream;
 
 use std::io::Write as _;
 
-/// Says on standard error, where no test harness hides it, that a test could not be run here.
+/// Writes a line where no test harness hides it.
+pub(crate) fn say(line: &str) {
+    let line = format!("{line}\n");
+    let written = std::io::stderr().write_all(line.as_bytes());
+    written.expect("standard error is open");
+}
+
+/// Says loudly that a test could not be run here.
 pub(crate) fn skip(test: &str, reason: &str) {
-    let line = format!("SKIPPED {test}: {reason}\n");
-    std::io::stderr()
-        .write_all(line.as_bytes())
-        .expect("standard error is open");
+    say(&format!("SKIPPED {test}: {reason}"));
 }

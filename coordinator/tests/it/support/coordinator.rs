@@ -52,6 +52,11 @@ impl Builder {
         self
     }
 
+    pub(crate) fn idle_timeout(mut self, idle_timeout: Duration) -> Self {
+        self.limits.idle_timeout = idle_timeout;
+        self
+    }
+
     pub(crate) fn max_connections(mut self, max_connections: usize) -> Self {
         self.limits.max_connections = max_connections;
         self
