@@ -212,7 +212,12 @@ impl Rules {
             self.broken("labels", "must be at most 64");
         }
         for (key, value) in labels {
-            self.name(&format!("labels.{}", key.escape_default()), key);
+            let field = if key.is_empty() {
+                "labels".to_owned()
+            } else {
+                format!("labels.{}", key.escape_default())
+            };
+            self.name(&field, key);
             self.text(format!("labels.{}", key.escape_default()), value);
         }
     }
