@@ -2,11 +2,11 @@
 
 mod answer;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ollama_coordinator_common::http::{BaseUrl, HttpClient, HttpError, HttpTimeouts};
-use ollama_coordinator_common::id::AgentId;
+use ollama_coordinator_common::id::{AgentId, SessionId};
 use ollama_coordinator_common::probe::WebPage;
 use ollama_coordinator_common::protocol::heartbeat::{HeartbeatRequest, HeartbeatResponse};
 use ollama_coordinator_common::protocol::register::{RegisterRequest, RegisterResponse};
@@ -37,9 +37,17 @@ impl CoordinatorClient {
         self.http.base()
     }
 
-    /// Returns this machine's address on the very connection that reaches the coordinator.
+    /// Returns this machine's address on the very connection that reaches the coordinator;
+    /// loopback when the coordinator is on this machine, whatever address it was reached under.
     pub async fn local_ip(&mut self) -> Result<IpAddr, CoordinatorError> {
-        Ok(self.http.connect().await?.ip().to_canonical())
+        let ends = self.http.connect().await?;
+        let local = ends.local.ip().to_canonical();
+        let is_same_machine = local == ends.peer.ip().to_canonical();
+        Ok(if is_same_machine {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            local
+        })
     }
 
     /// Drops the connection, so that the next message resolves the name and dials anew.
@@ -74,10 +82,11 @@ impl CoordinatorClient {
     pub async fn say_goodbye(
         &mut self,
         (agent_id, secret): (AgentId, &AgentSecret),
+        session: SessionId,
         timeout: Duration,
     ) -> Result<(), CoordinatorError> {
         self.http.set_answer_timeout(timeout);
-        let path = format!("/api/agents/{agent_id}/session");
+        let path = format!("/api/agents/{agent_id}/session?session={session}");
         let bearer = Some(secret.expose());
         let body = Vec::new().into();
         let answer = self

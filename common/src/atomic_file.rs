@@ -247,3 +247,126 @@ fn temporary_prefix(target: &Path) -> OsString {
 fn file_name(path: &Path) -> &OsStr {
     path.file_name().unwrap_or(OsStr::new("file"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::file_system::create_directory;
+    use super::*;
+
+    #[test]
+    fn file_is_replaced_as_a_whole_and_nothing_else_is_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("identity.json");
+
+        write(&path, b"a long first version").unwrap();
+        write(&path, b"short").unwrap();
+
+        assert_eq!(fs::read(&path).unwrap(), b"short");
+        assert_eq!(names(directory.path()), ["identity.json"]);
+    }
+
+    #[test]
+    fn previous_file_is_kept_where_asked() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        let replace = |contents| replace(&Disk, &path, contents, Backup::Keep).unwrap();
+
+        assert!(matches!(replace(b"1"), Previous::Missing));
+        assert!(matches!(replace(b"2"), Previous::Kept));
+        assert!(matches!(replace(b"3"), Previous::Kept));
+
+        assert_eq!(fs::read(&path).unwrap(), b"3");
+        assert_eq!(fs::read(sibling(&path, ".bak")).unwrap(), b"2");
+        assert_eq!(names(directory.path()), ["state", "state.bak"]);
+    }
+
+    #[test]
+    fn backup_outlives_the_file_it_was_made_of() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        fs::write(sibling(&path, ".bak"), "good").unwrap();
+
+        replace(&Disk, &path, b"new", Backup::Keep).unwrap();
+
+        assert_eq!(fs::read(sibling(&path, ".bak")).unwrap(), b"good");
+    }
+
+    #[test]
+    fn temporary_file_of_a_crashed_run_is_in_nobodys_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        let stale = format!(".state.tmp.{}.0", std::process::id());
+        fs::write(directory.path().join(&stale), "stale").unwrap();
+        fs::write(directory.path().join("state.tmp.1"), "somebody else's").unwrap();
+
+        write(&path, b"new").unwrap();
+        assert_eq!(
+            names(directory.path()),
+            [stale.as_str(), "state", "state.tmp.1"]
+        );
+        assert_eq!(remove_stale_temporaries(&Disk, &path).unwrap(), 1);
+
+        assert_eq!(names(directory.path()), ["state", "state.tmp.1"]);
+    }
+
+    #[test]
+    fn missing_directory_is_an_error_that_says_what_was_attempted() {
+        let directory = tempfile::tempdir().unwrap();
+
+        let error = write(&directory.path().join("missing/state"), b"new").unwrap_err();
+
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(
+            error
+                .to_string()
+                .starts_with("failed to create a temporary file"),
+            "{error}"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_and_directories_are_for_the_owner_only() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a/b/secret");
+
+        create_directory(parent(&path)).unwrap();
+        create_directory(parent(&path)).unwrap();
+        write(&path, b"secret").unwrap();
+
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(parent(&path)), 0o700);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn symbolic_links_are_followed_and_loops_end() {
+        use std::os::unix::fs::symlink;
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name| directory.path().join(name);
+        symlink("hop", at("link")).unwrap();
+        symlink(at("target"), at("hop")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+
+        write(&at("link"), b"new").unwrap();
+        resolve(&Disk, &at("loop"));
+
+        assert_eq!(fs::read(at("target")).unwrap(), b"new");
+        assert!(at("link").is_symlink());
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<_> = Disk
+            .names(directory)
+            .unwrap()
+            .into_iter()
+            .map(|name| name.into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}

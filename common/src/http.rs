@@ -193,10 +193,19 @@ pub struct HttpClient {
     connection: Option<Connection>,
 }
 
+/// The two ends of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketEnds {
+    /// This side.
+    pub local: SocketAddr,
+    /// The server's side.
+    pub peer: SocketAddr,
+}
+
 #[derive(Debug)]
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    local_addr: SocketAddr,
+    ends: SocketEnds,
     used: bool,
     driver: tokio::task::JoinHandle<()>,
 }
@@ -222,24 +231,23 @@ impl HttpClient {
         &self.base
     }
 
-    /// Connects if there is no usable connection and returns the local address of its socket.
-    pub async fn connect(&mut self) -> Result<SocketAddr, HttpError> {
+    /// Connects if there is no usable connection and returns the ends of its socket.
+    pub async fn connect(&mut self) -> Result<SocketEnds, HttpError> {
         if self.is_connected()
             && let Some(connection) = &self.connection
         {
-            return Ok(connection.local_addr);
+            return Ok(connection.ends);
         }
         self.connection = None;
         let after = self.timeouts.connect;
-        let connection = tokio::time::timeout(after, dial(&self.base))
+        let dialled = tokio::time::timeout(after, dial(&self.base, after));
+        let stage = "connection";
+        let connection = dialled
             .await
-            .map_err(|_elapsed| HttpError::Timeout {
-                stage: "connection",
-                after,
-            })??;
-        let local_addr = connection.local_addr;
+            .map_err(|_elapsed| HttpError::Timeout { stage, after })??;
+        let ends = connection.ends;
         self.connection = Some(connection);
-        Ok(local_addr)
+        Ok(ends)
     }
 
     /// Returns whether the next request would use a connection that already exists.
@@ -362,18 +370,26 @@ impl HttpClient {
     }
 }
 
-async fn dial(base: &BaseUrl) -> Result<Connection, HttpError> {
+/// Tries every address of the host; each gets its share of the time, so that one that swallows
+/// packets does not keep the others from being tried.
+async fn dial(base: &BaseUrl, within: Duration) -> Result<Connection, HttpError> {
     let host = base.host.trim_start_matches('[').trim_end_matches(']');
     let resolve = |source| HttpError::Resolve {
         host: host.to_owned(),
         source,
     };
     let addrs = lookup_host((host, base.port)).await.map_err(resolve)?;
+    let addrs: Vec<SocketAddr> = addrs.collect();
+    let share = within / u32::try_from(addrs.len().max(1)).unwrap_or(u32::MAX);
     let mut failure = resolve(io::Error::new(io::ErrorKind::NotFound, "no address"));
     for addr in addrs {
-        match TcpStream::connect(addr).await {
-            Ok(stream) => return open(stream, addr).await,
-            Err(source) => failure = HttpError::Connect { addr, source },
+        match tokio::time::timeout(share, TcpStream::connect(addr)).await {
+            Ok(Ok(stream)) => return open(stream, addr).await,
+            Ok(Err(source)) => failure = HttpError::Connect { addr, source },
+            Err(_elapsed) => {
+                let source = io::Error::from(io::ErrorKind::TimedOut);
+                failure = HttpError::Connect { addr, source };
+            }
         }
     }
     Err(failure)
@@ -382,7 +398,7 @@ async fn dial(base: &BaseUrl) -> Result<Connection, HttpError> {
 async fn open(stream: TcpStream, addr: SocketAddr) -> Result<Connection, HttpError> {
     let connect = |source| HttpError::Connect { addr, source };
     stream.set_nodelay(true).map_err(connect)?;
-    let local_addr = stream.local_addr().map_err(connect)?;
+    let local = stream.local_addr().map_err(connect)?;
     let (sender, driver) = handshake(TokioIo::new(stream))
         .await
         .map_err(|e| HttpError::Exchange(e.into()))?;
@@ -397,7 +413,7 @@ async fn open(stream: TcpStream, addr: SocketAddr) -> Result<Connection, HttpErr
     });
     Ok(Connection {
         sender,
-        local_addr,
+        ends: SocketEnds { local, peer: addr },
         used: false,
         driver,
     })

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use chrono::Utc;
 use ollama_coordinator::storage::agent::StoredAgent;
 use ollama_coordinator::storage::writer::Writer;
-use ollama_coordinator::storage::{self, Change, Store};
+use ollama_coordinator::storage::{self, Change, Store as _};
 use ollama_coordinator_common::id::{AgentId, SessionId};
 use ollama_coordinator_common::protocol::runtime::{LoadedModel, Model};
 use ollama_coordinator_common::protocol::system::{Gpu, SystemInfo};

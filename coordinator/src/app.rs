@@ -23,7 +23,7 @@ use crate::registry::{Registry, reaper};
 use crate::server::ServerLimits;
 use crate::state::{AppState, Process};
 use crate::storage::json::OpenError;
-use crate::storage::writer::{Writer, WriterThread};
+use crate::storage::writer::{CommitError, Writer, WriterThread};
 use crate::storage::{Store as _, StoreError};
 use crate::{api, banner, proxy, reach, server};
 
@@ -35,6 +35,8 @@ const GRACE_PERIOD: Duration = Duration::from_secs(30);
 const TASK_GRACE_PERIOD: Duration = Duration::from_secs(5);
 /// How often the times last seen are saved.
 const SAVE_INTERVAL: Duration = Duration::from_mins(1);
+/// More open files than this are not asked for.
+const MAX_DESCRIPTORS: u64 = 1 << 20;
 /// Connections that wait in the system's queue.
 const BACKLOG: i32 = 4_096;
 
@@ -212,6 +214,9 @@ fn open(
     let mut store =
         crate::storage::open(data_dir, import_from.as_deref()).map_err(RunError::Open)?;
     let loaded = store.load().map_err(RunError::Load)?;
+    if loaded.recovery.is_suspicious() {
+        tracing::error!(recovery = %loaded.recovery, "Registry was damaged and has been recovered");
+    }
     let (writer, writer_thread) = Writer::start(Box::new(store));
     let policy = config.lease.policy()?;
     let registry = Registry::new(policy, writer.clone(), loaded.agents, loaded.saved_at);
@@ -272,7 +277,8 @@ async fn until(
     Ok(())
 }
 
-async fn save_regularly(registry: Registry, token: CancellationToken) -> Result<(), Infallible> {
+/// Saves now and then; ends with an error when storage has ended, which stops the process.
+async fn save_regularly(registry: Registry, token: CancellationToken) -> Result<(), CommitError> {
     let mut ticks = tokio::time::interval(SAVE_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     ticks.tick().await;
@@ -281,17 +287,20 @@ async fn save_regularly(registry: Registry, token: CancellationToken) -> Result<
             () = token.cancelled() => return Ok(()),
             _ = ticks.tick() => {}
         }
-        if let Err(error) = registry.save().await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "Saving the registry failed"
-            );
+        match registry.save().await {
+            Err(CommitError::Stopped) => return Err(CommitError::Stopped),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "Saving the registry failed");
+            }
+            Ok(()) => {}
         }
     }
 }
 
 /// Binds before anything else is done, so that a port in use changes nothing.
 fn listen(config: &Config) -> Result<TcpListener, RunError> {
+    raise_descriptor_limit();
     let port = config.listen.port;
     let bind = |addr| bind(addr).map_err(|source| RunError::Listen { addr, source });
     match config.listen.host {
@@ -308,6 +317,13 @@ fn listen(config: &Config) -> Result<TcpListener, RunError> {
                 other => other,
             }
         }
+    }
+}
+
+/// Each connection needs a descriptor, and systems start with few.
+fn raise_descriptor_limit() {
+    if let Err(error) = rlimit::increase_nofile_limit(MAX_DESCRIPTORS) {
+        tracing::warn!(%error, "The limit of open files stays low");
     }
 }
 

@@ -59,6 +59,18 @@ struct Shared {
     list: Mutex<Option<CachedList>>,
     heartbeats: AtomicU64,
     registrations: AtomicU64,
+    expired_leases: AtomicU64,
+}
+
+/// What has happened since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Totals {
+    /// Heartbeats received.
+    pub heartbeats: u64,
+    /// Registrations accepted.
+    pub registrations: u64,
+    /// Agents taken offline for their silence.
+    pub expired_leases: u64,
 }
 
 struct CachedList {
@@ -101,6 +113,7 @@ impl Registry {
             list: Mutex::new(None),
             heartbeats: AtomicU64::new(0),
             registrations: AtomicU64::new(0),
+            expired_leases: AtomicU64::new(0),
         }))
     }
 
@@ -251,10 +264,14 @@ impl Registry {
         self.0.table.lock().counts()
     }
 
-    /// Returns how many heartbeats and registrations were taken since the start.
-    pub fn totals(&self) -> (u64, u64) {
+    /// Returns what has happened since the start.
+    pub fn totals(&self) -> Totals {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        (load(&self.0.heartbeats), load(&self.0.registrations))
+        Totals {
+            heartbeats: load(&self.0.heartbeats),
+            registrations: load(&self.0.registrations),
+            expired_leases: load(&self.0.expired_leases),
+        }
     }
 
     /// Follows what happens to agents from now on.
@@ -368,6 +385,9 @@ impl Registry {
         self.0.reach_wanted.notify_one();
         for transition in transitions {
             transition.log();
+            if let Transition::Expired { .. } = transition {
+                self.0.expired_leases.fetch_add(1, Ordering::Relaxed);
+            }
             // Nobody listens when no dashboard is open.
             drop(self.0.transitions.send(transition));
         }

@@ -211,15 +211,18 @@ impl Conversation {
 
     pub(super) async fn say_goodbye(&mut self, timeout: Duration) -> Result<(), CoordinatorError> {
         let credentials = (self.identity.agent_id, &self.identity.secret);
-        self.client.say_goodbye(credentials, timeout).await
+        self.client
+            .say_goodbye(credentials, self.session, timeout)
+            .await
     }
 }
 
-/// Returns the address under which others reach the runtime: its own when it is told to be on one
-/// particular address, else this machine's address towards the coordinator.
+/// Returns the address under which the coordinator reaches the runtime: the runtime's own when it
+/// is told to be on one particular address, else this machine's address towards the coordinator.
 fn advertised(runtime: &BaseUrl, local_ip: IpAddr) -> IpAddr {
     let host = runtime.host().trim_start_matches('[').trim_end_matches(']');
     match host.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
+        Ok(ip) if ip.is_loopback() == local_ip.is_loopback() && !ip.is_unspecified() => ip,
         Ok(ip) if !ip.is_loopback() && !ip.is_unspecified() => ip,
         Ok(_) | Err(_) => local_ip,
     }
@@ -247,15 +250,23 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case("127.0.0.1:11434", "192.168.1.7")]
-    #[case("localhost:11434", "192.168.1.7")]
-    #[case("[::1]:11434", "192.168.1.7")]
-    #[case("192.168.9.9:11434", "192.168.9.9")]
-    #[case("[fd00::5]:11434", "fd00::5")]
-    fn address_is_the_runtimes_or_the_sockets(#[case] runtime: &str, #[case] expected: &str) {
+    #[case("127.0.0.1:11434", "192.168.1.7", "192.168.1.7")]
+    #[case("localhost:11434", "192.168.1.7", "192.168.1.7")]
+    #[case("[::1]:11434", "192.168.1.7", "192.168.1.7")]
+    #[case("192.168.9.9:11434", "192.168.1.7", "192.168.9.9")]
+    #[case("[fd00::5]:11434", "192.168.1.7", "fd00::5")]
+    #[case("127.0.0.1:11434", "127.0.0.1", "127.0.0.1")]
+    #[case("localhost:11434", "127.0.0.1", "127.0.0.1")]
+    #[case("[::1]:11434", "127.0.0.1", "::1")]
+    #[case("192.168.9.9:11434", "127.0.0.1", "192.168.9.9")]
+    fn address_is_the_runtimes_or_the_sockets(
+        #[case] runtime: &str,
+        #[case] local_ip: &str,
+        #[case] expected: &str,
+    ) {
         let runtime = BaseUrl::parse(runtime, 1).unwrap();
 
-        let address = advertised(&runtime, "192.168.1.7".parse().unwrap());
+        let address = advertised(&runtime, local_ip.parse().unwrap());
 
         assert_eq!(address, expected.parse::<IpAddr>().unwrap());
     }

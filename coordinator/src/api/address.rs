@@ -39,10 +39,11 @@ pub fn resolve(named: Option<IpAddr>, port: u16, peer: Peer) -> Result<IpAddr, A
     if let Some(what) = never_dialled(address) {
         return Err(AddressError::Never(address, what));
     }
-    if address.is_loopback() && !caller.is_loopback() {
+    let own = peer.local.ip().to_canonical();
+    let is_same_machine = caller.is_loopback() || caller == own;
+    if address.is_loopback() && !is_same_machine {
         return Err(AddressError::LoopbackFromElsewhere(address));
     }
-    let own = peer.local.ip().to_canonical();
     if port == peer.local.port() && (address.is_loopback() || address == own) {
         return Err(AddressError::Coordinator(SocketAddr::new(address, port)));
     }
@@ -112,6 +113,7 @@ mod tests {
     #[case::overlay(Some("100.64.0.7"), "192.168.1.21", "100.64.0.7")]
     #[case::unique_local(Some("fd12::7"), "192.168.1.21", "fd12::7")]
     #[case::loopback_from_loopback(Some("127.0.0.1"), "127.0.0.1", "127.0.0.1")]
+    #[case::loopback_from_the_same_machine(Some("127.0.0.1"), "192.168.1.10", "127.0.0.1")]
     #[case::mapped(Some("::ffff:192.168.1.21"), "::ffff:192.168.1.21", "192.168.1.21")]
     fn usable_addresses_are_taken(
         #[case] named: Option<&str>,

@@ -85,10 +85,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let cause = error.into_inner().to_string();
-        let field = if path == "." {
-            named_field(&cause).unwrap_or("body")
-        } else {
-            &path
+        // A path ends in `?` where the text broke off before a field was named.
+        let field = match path.trim_end_matches('?').trim_end_matches('.') {
+            "" => named_field(&cause).unwrap_or("body"),
+            path => path,
         };
         ApiError::field(field.to_owned(), cause)
     })?;

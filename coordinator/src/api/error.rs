@@ -1,6 +1,7 @@
 //! From domain errors to `application/problem+json`, logged once when the fault is ours.
 
 use std::any::Any;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
@@ -16,8 +17,8 @@ use crate::registry::registration::RegisterError;
 use crate::registry::table::RenewError;
 use crate::storage::writer::CommitError;
 
-/// Seconds after which a caller may try again.
-const RETRY_AFTER: &str = "2";
+/// How long a caller should wait when nothing better is known.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Every way in which the management API says no.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +126,14 @@ impl ApiError {
         }
     }
 
+    /// Returns how long the caller should wait before it tries again.
+    fn retry_after(&self) -> Option<Duration> {
+        if let Self::Storage(CommitError::BackingOff { retry_in, .. }) = self {
+            return Some(*retry_in);
+        }
+        (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER)
+    }
+
     /// Returns what happened and what the caller can do; never what caused a fault of ours.
     fn detail(&self) -> String {
         match self {
@@ -170,7 +179,7 @@ impl IntoResponse for ApiError {
                 error = &self as &dyn std::error::Error, "Request failed"
             );
         }
-        let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER);
+        let retry_after = self.retry_after();
         let problem = Problem {
             kind: "about:blank".to_owned(),
             title: self.title().to_owned(),
@@ -192,8 +201,9 @@ impl IntoResponse for ApiError {
             header::CONTENT_TYPE,
             HeaderValue::from_static(PROBLEM_CONTENT_TYPE),
         );
-        if let Some(seconds) = retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+        if let Some(after) = retry_after {
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         response
     }

@@ -48,8 +48,12 @@ pub struct Readiness {
     status: &'static str,
     /// `ok`, or what keeps changes from being stored.
     storage: String,
-    /// How the registry was come by at the start.
-    registry: String,
+    /// How the registry was come by at the start: `clean`, `new`, `imported`,
+    /// `quarantined_records`, `recovered_from_backup` or `recovered_empty`.
+    #[schema(value_type = String)]
+    registry: &'static str,
+    /// The same in words, with the files kept as evidence.
+    registry_detail: String,
     /// Agents known.
     agents: usize,
     /// Agents online.
@@ -79,7 +83,8 @@ pub async fn get_readiness(
     let readiness = Readiness {
         status,
         storage,
-        registry: process.recovery.to_string(),
+        registry: process.recovery.code(),
+        registry_detail: process.recovery.to_string(),
         agents: counts.known,
         online: counts.online,
         recovering: counts.presumed,

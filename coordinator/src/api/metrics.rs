@@ -77,14 +77,16 @@ fn agents(page: &mut Page, registry: &Registry) {
         .get_or_create(&StatusLabel { status: "offline" })
         .set(offline);
     page.register("agents", "Known agents by status", by_status);
-    let (heartbeats, registrations) = registry.totals();
-    counter(page, "heartbeats", "Heartbeats received", heartbeats);
+    let totals = registry.totals();
+    counter(page, "heartbeats", "Heartbeats received", totals.heartbeats);
     counter(
         page,
         "registrations",
         "Registrations accepted",
-        registrations,
+        totals.registrations,
     );
+    let silent = "Agents taken offline for their silence";
+    counter(page, "expired_leases", silent, totals.expired_leases);
 }
 
 fn storage(page: &mut Page, process: &Process) {

@@ -122,13 +122,13 @@ impl NewAgent {
     fn next_epoch(&self, known: Option<&StoredAgent>) -> u64 {
         let presented = self.epoch.unwrap_or(0);
         let Some(known) = known else {
-            return presented + 1;
+            return presented.saturating_add(1);
         };
         let same_session = self.session.is_none() || self.session == known.session;
         if same_session && presented <= known.epoch {
             known.epoch
         } else {
-            known.epoch.max(presented) + 1
+            known.epoch.max(presented).saturating_add(1)
         }
     }
 

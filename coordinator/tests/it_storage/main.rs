@@ -1,6 +1,19 @@
 //! Durable storage against real files, failing files and simulated power loss.
+#![expect(
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "what surrounds a test fails by panicking, too, and explains itself on the terminal"
+)]
 
 mod support;
 
 mod conformance;
+mod damage;
+mod directory;
+mod import;
+mod mounts;
 mod power_loss;
+mod recipe;
+mod writer;

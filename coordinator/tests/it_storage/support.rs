@@ -5,10 +5,12 @@ pub(crate) mod scripted_disk;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ollama_coordinator::storage::agent::StoredAgent;
 use ollama_coordinator::storage::json::JsonStore;
 use ollama_coordinator::storage::{self, Change, Loaded, Store as _};
+use tokio::time::Instant;
 
 /// Makes a change that stores `agent`.
 pub(crate) fn put(agent: &StoredAgent) -> Change {
@@ -30,4 +32,20 @@ pub(crate) fn names(directory: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// Waits until `condition` holds for what `observe` returns.
+pub(crate) async fn wait_for<T: std::fmt::Debug>(
+    observe: impl Fn() -> T,
+    condition: impl Fn(&T) -> bool,
+) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let observed = observe();
+        if condition(&observed) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "still {observed:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }

@@ -27,7 +27,7 @@ pub(super) fn set_aside(fs: &dyn FileSystem, target: &Path, damaged: &Path) -> i
     let evidence = free_name(fs, target, CORRUPT)?;
     fs.rename(damaged, &evidence)?;
     fs.sync_directory(atomic_file::parent(target))?;
-    prune(fs, target, CORRUPT);
+    prune(fs, target, CORRUPT, &evidence);
     Ok(evidence)
 }
 
@@ -41,7 +41,7 @@ pub(super) fn quarantine(
     let mut text = serde_json::to_vec_pretty(rejected)?;
     text.push(b'\n');
     atomic_file::replace(fs, &evidence, &text, Backup::Discard)?;
-    prune(fs, target, QUARANTINED);
+    prune(fs, target, QUARANTINED, &evidence);
     Ok(evidence)
 }
 
@@ -49,14 +49,14 @@ pub(super) fn quarantine(
 pub(super) fn keep_copy(fs: &dyn FileSystem, target: &Path) -> io::Result<PathBuf> {
     let copy = free_name(fs, target, IMPORTED)?;
     atomic_file::replace(fs, &copy, &fs.read(target)?, Backup::Discard)?;
-    prune(fs, target, IMPORTED);
+    prune(fs, target, IMPORTED, &copy);
     Ok(copy)
 }
 
 fn free_name(fs: &dyn FileSystem, target: &Path, kind: &str) -> io::Result<PathBuf> {
     let taken = names(fs, target, kind)?;
     let time: DateTime<Utc> = Utc::now();
-    let stem = format!("{kind}{}", time.format("%Y%m%dT%H%M%S%3fZ"));
+    let stem = format!("{kind}{}", time.format("%Y%m%dT%H%M%S.%6fZ"));
     let mut path = atomic_file::sibling(target, &stem);
     let mut number = 2;
     while taken.contains(&path) {
@@ -66,13 +66,14 @@ fn free_name(fs: &dyn FileSystem, target: &Path, kind: &str) -> io::Result<PathB
     Ok(path)
 }
 
-fn prune(fs: &dyn FileSystem, target: &Path, kind: &str) {
-    let pruned = names(fs, target, kind).and_then(|mut kept| {
-        kept.sort();
-        let surplus = kept.len().saturating_sub(MAX_KEPT);
-        kept.iter()
-            .take(surplus)
-            .try_for_each(|path| fs.remove_file(path))
+/// Removes the oldest, but never `newest`, which a clock set back may have given an old name.
+fn prune(fs: &dyn FileSystem, target: &Path, kind: &str, newest: &Path) {
+    let pruned = names(fs, target, kind).and_then(|mut older| {
+        older.retain(|path| path != newest);
+        older.sort();
+        let surplus = (older.len() + 1).saturating_sub(MAX_KEPT);
+        let mut oldest = older.iter().take(surplus);
+        oldest.try_for_each(|path| fs.remove_file(path))
     });
     if let Err(error) = pruned {
         tracing::warn!(%error, "Oldest evidence of damage could not be removed");

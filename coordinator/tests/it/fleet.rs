@@ -1,0 +1,103 @@
+//! A whole fleet over real sockets: the coordinator dies, restarts and sleeps, and nobody who lives
+//! is taken for dead.
+//!
+//! `OLLAMA_COORDINATOR_FLEET` (agents) and `OLLAMA_COORDINATOR_PAUSE` (seconds) set the size of the
+//! run; the defaults are those of a quick one.
+
+use std::time::Duration;
+
+use ollama_simulator::fleet::stats::FleetSummary;
+use ollama_simulator::fleet::{Fleet, FleetOptions};
+use ollama_simulator::runtime::ScriptedRuntime;
+use ollama_simulator::runtime::script::RuntimeScript;
+use ollama_simulator::wait::wait_for;
+use rustix::process::Signal;
+
+use crate::support::process::Machine;
+
+/// Time enough for every agent to be heard of again after a fault, also on a busy machine.
+const RECOVERY: Duration = Duration::from_secs(40);
+
+#[tokio::test]
+async fn nobody_is_wrongly_offline_when_the_coordinator_is_killed_restarted_and_paused() {
+    let agents = setting("OLLAMA_COORDINATOR_FLEET", 200);
+    let pause = Duration::from_secs(setting("OLLAMA_COORDINATOR_PAUSE", 8));
+    let machine = Machine::new();
+    let runtime = ScriptedRuntime::start(RuntimeScript::default())
+        .await
+        .unwrap();
+    let coordinator = machine.start().await;
+    let size = usize::try_from(agents).unwrap();
+    let options = FleetOptions::new(machine.api.addr(), runtime.addr(), size);
+    let fleet = Fleet::start(options).await.unwrap();
+    everybody_is_heard_of(&fleet, &machine, size).await;
+    let mut expired = expired_leases(&machine).await;
+
+    coordinator.kill().await;
+    let coordinator = machine.start().await;
+    everybody_is_heard_of(&fleet, &machine, size).await;
+
+    coordinator.signal(Signal::STOP);
+    tokio::time::sleep(pause).await;
+    coordinator.signal(Signal::CONT);
+    everybody_is_heard_of(&fleet, &machine, size).await;
+
+    expired += expired_leases(&machine).await;
+    let FleetSummary {
+        registrations_ok,
+        unknown_agent,
+        ..
+    } = fleet.summary();
+    println!(
+        "{agents} agents, coordinator killed, restarted and paused {} s: {expired} wrongly \
+         offline, {unknown_agent} not recognised, {registrations_ok} registrations",
+        pause.as_secs()
+    );
+    assert_eq!((expired, unknown_agent, registrations_ok), (0, 0, size));
+    fleet.kill().await;
+    assert!(coordinator.stop().await.success());
+}
+
+/// Waits until every agent was heard of after this call, and is online.
+async fn everybody_is_heard_of(fleet: &Fleet, machine: &Machine, agents: usize) {
+    wait_for(
+        "registered",
+        RECOVERY,
+        || async { fleet.summary().registered },
+        |n| *n == agents,
+    )
+    .await;
+    let before = fleet.summary().heartbeats_ok;
+    let several_each = before + 6 * agents as u64;
+    wait_for(
+        "heartbeats",
+        RECOVERY,
+        || async { fleet.summary().heartbeats_ok },
+        |beats| *beats >= several_each,
+    )
+    .await;
+    let readiness = async || machine.api.get("/readyz").await.json().await;
+    wait_for(
+        "everybody online",
+        RECOVERY,
+        readiness,
+        |ready: &serde_json::Value| ready["online"] == agents && ready["recovering"] == 0,
+    )
+    .await;
+}
+
+async fn expired_leases(machine: &Machine) -> u64 {
+    let page = machine.api.get("/metrics").await.text().await;
+    let name = "ollama_coordinator_expired_leases_total ";
+    let line = page.lines().find_map(|line| line.strip_prefix(name));
+    line.expect("the metric is there")
+        .parse()
+        .expect("it is a number")
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().expect("the setting is a number"),
+        Err(_unset) => default,
+    }
+}
