@@ -42,7 +42,7 @@ use transition::Transition;
 
 /// How many transitions a slow reader may fall behind.
 const TRANSITION_BACKLOG: usize = 4_096;
-/// How long the bytes of a whole list stay good for the times last seen in it.
+/// How long the bytes of a whole list stay good for the times last seen and the load in it.
 const LIST_MAX_AGE: Duration = Duration::from_secs(1);
 
 /// A handle to the one registry of this process.
@@ -218,7 +218,7 @@ impl Registry {
 
     /// Returns all agents as a JSON array, made anew only when something changed.
     ///
-    /// The times last seen in it may be a second old.
+    /// The times last seen and the load figures in it may be a second old.
     pub fn list_json(&self) -> Bytes {
         let now = Moment::now();
         let mut list = self.0.list.lock();

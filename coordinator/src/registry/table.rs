@@ -259,7 +259,8 @@ impl AgentTable {
             .collect()
     }
 
-    /// Returns a number that changes with everything visible but the times last seen.
+    /// Returns a number that changes with everything visible but the times last seen and the load
+    /// figures.
     pub fn revision(&self) -> u64 {
         self.revision
     }
@@ -468,6 +469,16 @@ impl AgentTable {
 
     fn note(&mut self, id: AgentId, now: Moment, kind: impl FnOnce(AgentSnapshot) -> Transition) {
         self.revision += 1;
+        self.announce(id, now, kind);
+    }
+
+    /// Tells what happened where nothing is kept by revision.
+    fn announce(
+        &mut self,
+        id: AgentId,
+        now: Moment,
+        kind: impl FnOnce(AgentSnapshot) -> Transition,
+    ) {
         if let Some(record) = self.records.get(&id) {
             self.transitions.push(kind(record.snapshot(now)));
         }

@@ -43,6 +43,14 @@ pub enum RenewError {
     DuplicateIdentity,
 }
 
+/// What a heartbeat says is different.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ReportedChange {
+    Nothing,
+    Load,
+    Runtime,
+}
+
 impl AgentTable {
     /// Takes a heartbeat and renews the lease.
     pub fn renew(
@@ -66,16 +74,18 @@ impl AgentTable {
             return Ok(self.renewed(id));
         }
         let was = record.unroutable();
-        let mut changed = false;
+        let mut change = ReportedChange::Nothing;
         if is_current {
             record.seq = heartbeat.seq.unwrap_or(record.seq);
             record.leaving = heartbeat.draining.unwrap_or(false);
             if let Some(metrics) = heartbeat.metrics {
                 record.metrics = Some(metrics.into());
-                changed = true;
+                change = ReportedChange::Load;
             }
             if let Some(report) = heartbeat.runtime {
-                changed |= record.apply_report(report);
+                if record.apply_report(report) {
+                    change = ReportedChange::Runtime;
+                }
             }
         }
         if record.stored.left_at.is_some() {
@@ -83,7 +93,7 @@ impl AgentTable {
         }
         let was_online = record.lease.is_some();
         self.renew_lease(id, now.mono);
-        self.settle_renewal(id, was, changed, now);
+        self.settle_renewal(id, was, change, now);
         if !was_online {
             self.schedule_reach_unless_reached(id, now.mono);
         }
@@ -108,7 +118,7 @@ impl AgentTable {
         &mut self,
         id: AgentId,
         was: Option<UnroutableReason>,
-        changed: bool,
+        change: ReportedChange,
         now: Moment,
     ) {
         let Some(record) = self.records.get(&id) else {
@@ -122,8 +132,13 @@ impl AgentTable {
                 self.schedule_reach_unless_reached(id, now.mono);
             }
             self.note(id, now, Transition::RoutabilityChanged);
-        } else if changed {
-            self.note(id, now, Transition::Changed);
+        } else {
+            match change {
+                ReportedChange::Nothing => {}
+                // So frequent in a fleet that whatever is kept by revision would never be good.
+                ReportedChange::Load => self.announce(id, now, Transition::Changed),
+                ReportedChange::Runtime => self.note(id, now, Transition::Changed),
+            }
         }
     }
 
