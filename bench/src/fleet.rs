@@ -98,6 +98,17 @@ pub(crate) fn heartbeat(agent: u64, run: Run, seq: u64) -> Vec<u8> {
     request("POST", &path, Some(&secret(agent)), &body)
 }
 
+/// Like [`heartbeat`], with the machine's load.
+pub(crate) fn heartbeat_with_load(agent: u64, run: Run, seq: u64) -> Vec<u8> {
+    let path = format!("/api/agents/{}/heartbeat", id(agent));
+    let session = session(agent, run);
+    let body = format!(
+        r#"{{"session":"{session}","epoch":1,"seq":{seq},"metrics":{{"cpu_percent":{}.5,"memory_used_bytes":17179869184,"gpu_percent":71.0,"gpu_memory_used_bytes":8589934592,"gpu_temperature_celsius":61.0}}}}"#,
+        seq % 100
+    );
+    request("POST", &path, Some(&secret(agent)), &body)
+}
+
 /// Returns the id of an agent; neighbours in number are not neighbours in order.
 pub(crate) fn id(agent: u64) -> AgentId {
     AgentId::from_u128(scattered(agent))

@@ -51,6 +51,8 @@ pub(crate) struct Outcome {
     pub(crate) succeeded: u64,
     /// Requests that did not.
     pub(crate) failed: u64,
+    /// Why one of them did not.
+    failure: Option<String>,
     /// How long each took.
     pub(crate) latencies: Vec<Duration>,
     /// How long all of it took.
@@ -70,13 +72,21 @@ impl Outcome {
 
     /// Fails when a request did.
     pub(crate) fn checked(self) -> anyhow::Result<Self> {
-        anyhow::ensure!(self.failed == 0, "{} requests failed", self.failed);
+        if let Some(failure) = self.failure {
+            anyhow::bail!("{} requests failed: {failure}", self.failed);
+        }
         Ok(self)
+    }
+
+    fn fail(&mut self, why: String) {
+        self.failed += 1;
+        self.failure.get_or_insert(why);
     }
 
     fn add(&mut self, other: Self) {
         self.succeeded += other.succeeded;
         self.failed += other.failed;
+        self.failure = self.failure.take().or(other.failure);
         self.latencies.extend(other.latencies);
     }
 }
@@ -138,9 +148,12 @@ async fn work(
         let sent = Instant::now();
         match connection.send(&bytes).await {
             Ok(answer) if answer.is_success() => outcome.succeeded += 1,
-            Ok(_refused) => outcome.failed += 1,
-            Err(_broken) => {
-                outcome.failed += 1;
+            Ok(refused) => {
+                let body = String::from_utf8_lossy(refused.body);
+                outcome.fail(format!("request {number} got {}: {body}", refused.status));
+            }
+            Err(broken) => {
+                outcome.fail(format!("request {number}: {broken}"));
                 return outcome;
             }
         }

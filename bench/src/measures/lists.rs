@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::client::request;
 use crate::coordinator::Coordinator;
-use crate::fleet::heartbeat;
+use crate::fleet::{heartbeat, heartbeat_with_load};
 use crate::load::{self, Load, Outcome};
 use crate::machine::Foreign;
 use crate::plan::{Bench, show};
@@ -49,7 +49,7 @@ pub(crate) async fn measure(
     let (cost, latencies) = while_beating(bench, coordinator, agents).await?;
     show(
         &foreign,
-        &format!("list of {agents} agents, 1,000 heartbeats/s"),
+        &format!("list of {agents} agents, 1,000 heartbeats/s, half with load"),
         format!("CPU {cost:.2} ms more, {}", spread(&latencies)),
         String::new(),
         aim(cost),
@@ -76,7 +76,16 @@ async fn while_beating(
             pause: BEAT_EVERY,
             ..Load::full(BEATERS, lasting)
         };
-        let beat = move |seq| move |number| heartbeat(number % agents, 0, seq + number);
+        let beat = move |seq| {
+            move |number| {
+                let speak = if number % 2 == 0 {
+                    heartbeat
+                } else {
+                    heartbeat_with_load
+                };
+                speak(number % agents, 0, seq + number)
+            }
+        };
         let before = coordinator.process.cpu();
         load::run(coordinator.addr, load, beat(seq))
             .await?
