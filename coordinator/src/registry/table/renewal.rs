@@ -82,10 +82,10 @@ impl AgentTable {
                 record.metrics = Some(metrics.into());
                 change = ReportedChange::Load;
             }
-            if let Some(report) = heartbeat.runtime {
-                if record.apply_report(report) {
-                    change = ReportedChange::Runtime;
-                }
+            if let Some(report) = heartbeat.runtime
+                && record.apply_report(report)
+            {
+                change = ReportedChange::Runtime;
             }
         }
         if record.stored.left_at.is_some() {
