@@ -12,7 +12,8 @@ use crate::client::request;
 use crate::coordinator::Coordinator;
 use crate::load::{self, Load};
 
-const CONNECTIONS: usize = 256;
+/// Many, because each commit writes the whole registry.
+const CONNECTIONS: u64 = 1_000;
 const SETTLED_AFTER: Duration = Duration::from_millis(1_500);
 const SETTLE_WITHIN: Duration = Duration::from_secs(90);
 
@@ -54,11 +55,17 @@ impl Fleet {
         end: u64,
     ) -> anyhow::Result<()> {
         let runtime = self.runtime();
-        let load = Load::count(CONNECTIONS, end - first);
+        let wanted = end - first;
+        let connections = usize::try_from(CONNECTIONS.min(wanted))?;
+        let load = Load::count(connections, wanted);
         let outcome = load::run(coordinator.addr, load, move |number| {
             registration(runtime, first + number, 0)
         });
-        outcome.await?.checked()?;
+        let registered = outcome.await?.checked()?.succeeded;
+        anyhow::ensure!(
+            registered == wanted,
+            "only {registered} of {wanted} registered in time"
+        );
         self.settle().await;
         Ok(())
     }

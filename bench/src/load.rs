@@ -35,11 +35,11 @@ impl Load {
         }
     }
 
-    /// So many requests, in at most a minute.
+    /// So many requests, as far as two minutes suffice.
     pub(crate) fn count(connections: usize, most: u64) -> Self {
         Self {
             most,
-            ..Self::full(connections, Duration::from_mins(1))
+            ..Self::full(connections, Duration::from_mins(2))
         }
     }
 }
