@@ -9,6 +9,8 @@ use crate::process::{ticks, tree_cpu};
 
 /// Below this many processors' worth of foreign work the machine counts as quiet.
 const QUIET: f64 = 0.1;
+/// Processor times have steps of 10 ms.
+const SHORTEST_WATCH: Duration = Duration::from_millis(100);
 
 /// Allows as many open files as the system lets this process have.
 pub(crate) fn raise_open_files() -> std::io::Result<()> {
@@ -39,11 +41,14 @@ impl Foreign {
         }
     }
 
-    /// Returns how many processors' worth of work others did since the start of the watch.
-    pub(crate) fn processors(&self) -> f64 {
+    /// Returns how many processors' worth of work others did since the start of the watch; `None`
+    /// when that was too short a time ago to tell.
+    pub(crate) fn processors(&self) -> Option<f64> {
+        let watched = self.since.elapsed();
         let busy = busy().saturating_sub(self.busy);
         let own = tree_cpu().saturating_sub(self.own);
-        busy.saturating_sub(own).as_secs_f64() / self.since.elapsed().as_secs_f64().max(1e-9)
+        (watched >= SHORTEST_WATCH)
+            .then(|| busy.saturating_sub(own).as_secs_f64() / watched.as_secs_f64())
     }
 }
 
@@ -53,7 +58,7 @@ pub(crate) async fn wait_for_quiet(patience: Duration) -> f64 {
     loop {
         let foreign = Foreign::watch();
         sleep(Duration::from_secs(1)).await;
-        let load = foreign.processors();
+        let load = foreign.processors().unwrap_or_default();
         if load < QUIET || Instant::now() >= deadline {
             return load;
         }

@@ -15,7 +15,7 @@ pub(crate) struct Row {
     /// What is aimed at and whether it is met.
     pub(crate) aim: Aim,
     /// Processors' worth of work of others meanwhile.
-    pub(crate) foreign: f64,
+    pub(crate) foreign: Option<f64>,
 }
 
 /// What a figure is held to.
@@ -62,10 +62,8 @@ impl Display for Row {
             aim,
             foreign,
         } = self;
-        write!(
-            f,
-            "| {measure} | {result} | {anchor} | {aim} | {foreign:.1} |"
-        )
+        let foreign = foreign.map_or_else(|| "–".to_owned(), |load| format!("{load:.1}"));
+        write!(f, "| {measure} | {result} | {anchor} | {aim} | {foreign} |")
     }
 }
 
