@@ -24,7 +24,8 @@ fmt: ## format the Rust code
 	cargo fmt --all
 
 bench: ## the benchmarks
-	cargo bench --workspace
+	cargo build --release --package ollama-coordinator --package ollama-agent
+	cargo run --release --package ollama-coordinator-bench
 
 faults: ## the long fault runs with their figures: 1,000 times kill -9, power loss, a fleet
 	OLLAMA_COORDINATOR_KILL_CYCLES=1000 POWER_LOSS_SEEDS=3000 OLLAMA_COORDINATOR_FLEET=1000 \

@@ -115,9 +115,9 @@ pub async fn serve(
     };
     let (state, writer_thread) = open(&config, &data_dir, shutdown.clone())?;
 
-    let tasks = start_tasks(&state.registry, &shutdown);
+    let tasks = start_tasks(state.registry(), &shutdown);
     let server = Server::start(listener, router(state.clone()), config.limits);
-    banner::started(&config, local_addr, &data_dir, &state.process.recovery);
+    banner::started(&config, local_addr, &data_dir, &state.process().recovery);
     let local = local::start(&config, local_addr, &data_dir).await;
 
     let stopped = tokio::select! {
@@ -126,10 +126,10 @@ pub async fn serve(
         () = server.connections.token().cancelled() => Err(RunError::TaskFailed),
     };
     let stop_in_order = async {
-        banner::stopping(state.proxy.totals().in_flight);
+        banner::stopping(state.proxy().totals().in_flight);
         local.stop().await;
         server.drain().await;
-        finish(&state.registry, &tasks, writer_thread).await;
+        finish(state.registry(), &tasks, writer_thread).await;
     };
     tokio::select! {
         () = stop_in_order => {}
@@ -221,14 +221,7 @@ fn open(
         shutdown,
     };
     let proxy = Proxy::new(registry.clone());
-    Ok((
-        AppState {
-            registry,
-            proxy,
-            process,
-        },
-        writer_thread,
-    ))
+    Ok((AppState::new(registry, proxy, process), writer_thread))
 }
 
 fn router(state: AppState) -> Router {

@@ -118,7 +118,8 @@ impl NewAgent {
             record.agent_version.clone_from(&self.agent_version);
         }
         match (&self.runtime, &self.ollama_version) {
-            (Some(report), _) => record.runtime.clone_from(report),
+            // A clone has no spare capacity, `clone_from` may.
+            (Some(report), _) => record.runtime = report.clone(),
             (None, Some(version)) => record.runtime.version = Some(version.clone()),
             (None, None) => {}
         }
@@ -144,18 +145,44 @@ impl NewAgent {
 /// The runtime report and the time last seen are saved now and then, like those of heartbeats.
 pub(super) fn is_unchanged(known: &StoredAgent, next: &StoredAgent) -> bool {
     let StoredAgent {
-        runtime,
-        last_seen,
-        verified,
-        ..
+        id,
+        machine_name,
+        display_name,
+        ip_address,
+        port,
+        runtime: _,
+        secret_hash,
+        session,
+        epoch,
+        cloned_from,
+        draining,
+        labels,
+        notes,
+        system_info,
+        agent_version,
+        registered_at,
+        last_seen: _,
+        left_at,
+        verified: _,
+        extra,
     } = known;
-    let comparable = StoredAgent {
-        runtime: runtime.clone(),
-        last_seen: *last_seen,
-        verified: *verified,
-        ..next.clone()
-    };
-    *known == comparable
+    *id == next.id
+        && *machine_name == next.machine_name
+        && *display_name == next.display_name
+        && *ip_address == next.ip_address
+        && *port == next.port
+        && *secret_hash == next.secret_hash
+        && *session == next.session
+        && *epoch == next.epoch
+        && *cloned_from == next.cloned_from
+        && *draining == next.draining
+        && *labels == next.labels
+        && *notes == next.notes
+        && *system_info == next.system_info
+        && *agent_version == next.agent_version
+        && *registered_at == next.registered_at
+        && *left_at == next.left_at
+        && *extra == next.extra
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ollama_coordinator_common::id::SessionId;
 use ollama_coordinator_common::protocol::heartbeat::HeartbeatRequest;
 use ollama_coordinator_common::protocol::runtime::{RuntimeReport, RuntimeStatus};
+use ollama_coordinator_common::protocol::system::Metrics;
 use ollama_coordinator_common::protocol::view::{AgentStatus, PatchAgentRequest, UnroutableReason};
 use ollama_coordinator_common::secret::AgentSecret;
 use proptest::prelude::*;
@@ -106,6 +107,35 @@ async fn heartbeat_brings_an_offline_agent_back() {
         matches!(transitions.last(), Some(Transition::Returned(_))),
         "{transitions:?}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn load_figures_are_told_but_make_nothing_anew() {
+    let now = start();
+    let mut table = AgentTable::new(POLICY);
+    let id = register(&mut table, &agent(1), now).id;
+    table.take_transitions();
+    let known = table.revision();
+
+    let with_load = HeartbeatRequest {
+        metrics: Some(Metrics::default()),
+        ..beat(1)
+    };
+    table.renew(id, None, with_load, now).unwrap();
+
+    assert_eq!(table.revision(), known);
+    let told = table.take_transitions();
+    assert!(matches!(told[..], [Transition::Changed(_)]), "{told:?}");
+    let with_runtime = HeartbeatRequest {
+        runtime: Some(RuntimeReport {
+            status: RuntimeStatus::Running,
+            version: Some("1".to_owned()),
+            ..Default::default()
+        }),
+        ..beat(1)
+    };
+    table.renew(id, None, with_runtime, now).unwrap();
+    assert_ne!(table.revision(), known);
 }
 
 #[tokio::test(start_paused = true)]
@@ -756,7 +786,7 @@ async fn load_figures_leave_routing_as_it_is() {
     let id = register(&mut table, &agent(1), now).id;
     let (revision, routing) = (table.revision(), table.routing_revision());
     let load = HeartbeatRequest {
-        metrics: Some(Default::default()),
+        metrics: Some(Metrics::default()),
         ..beat(1)
     };
 
