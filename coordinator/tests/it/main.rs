@@ -15,5 +15,6 @@ mod list;
 mod openapi;
 mod persistence;
 mod proxy;
+mod reach;
 mod register;
 mod system;
