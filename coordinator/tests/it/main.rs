@@ -13,6 +13,7 @@ mod heartbeat;
 mod limits;
 mod list;
 mod openapi;
+mod passing;
 mod persistence;
 mod proxy;
 mod reach;
