@@ -1,7 +1,6 @@
 //! The agent's secret and the only thing the coordinator keeps of it: its hash.
 
 use std::fmt;
-use std::fmt::Write as _;
 use std::str::FromStr;
 
 use rand::RngCore as _;
@@ -117,11 +116,11 @@ impl<'de> Deserialize<'de> for SecretHash {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
-    }
-    text
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)])
+        .collect()
 }
 
 #[cfg(test)]

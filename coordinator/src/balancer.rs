@@ -69,15 +69,8 @@ impl Balancer {
             Some(candidate) => Ok(Permit::claim(candidate.clone())),
             None if !tried.is_empty() => Err(AcquireError::Exhausted),
             None if !with_model.is_empty() => Err(AcquireError::OtherApi),
-            None if self.is_known(wanted.model) => Err(AcquireError::NotRoutable),
+            None if candidates.knows(wanted.model) => Err(AcquireError::NotRoutable),
             None => Err(AcquireError::NoSuchModel),
         }
-    }
-
-    fn is_known(&self, model: &str) -> bool {
-        self.registry
-            .snapshot()
-            .iter()
-            .any(|agent| agent.has_model(model))
     }
 }

@@ -10,15 +10,58 @@ use crate::registry::Registry;
 use crate::storage::recovery::Recovery;
 use crate::storage::writer::Writer;
 
-/// Everything a handler may need.
-#[derive(Clone, FromRef)]
-pub struct AppState {
-    /// The agents.
-    pub registry: Registry,
-    /// The way to a model.
-    pub proxy: Proxy,
-    /// What the readiness and the metrics show.
-    pub process: Process,
+/// Everything a handler may need. It is cloned with every request, so it is one pointer.
+#[derive(Clone)]
+pub struct AppState(Arc<Parts>);
+
+struct Parts {
+    registry: Registry,
+    proxy: Proxy,
+    process: Process,
+}
+
+impl AppState {
+    /// Puts together what handlers share.
+    pub fn new(registry: Registry, proxy: Proxy, process: Process) -> Self {
+        Self(Arc::new(Parts {
+            registry,
+            proxy,
+            process,
+        }))
+    }
+
+    /// Returns the agents.
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    /// Returns the way to a model.
+    pub fn proxy(&self) -> &Proxy {
+        &self.0.proxy
+    }
+
+    /// Returns the state of this process.
+    pub fn process(&self) -> &Process {
+        &self.0.process
+    }
+}
+
+impl FromRef<AppState> for Registry {
+    fn from_ref(state: &AppState) -> Self {
+        state.0.registry.clone()
+    }
+}
+
+impl FromRef<AppState> for Proxy {
+    fn from_ref(state: &AppState) -> Self {
+        state.0.proxy.clone()
+    }
+}
+
+impl FromRef<AppState> for Process {
+    fn from_ref(state: &AppState) -> Self {
+        state.0.process.clone()
+    }
 }
 
 /// The state of this process.

@@ -8,8 +8,7 @@ export BIN_DIR=$target/debug
 
 build_binaries() {
     echo "Building the binaries"
-    cargo build --quiet --package ollama-coordinator --package ollama-agent \
-        --package ollama-simulator --bins
+    cargo build --quiet --workspace --bins
 }
 
 # python_environment NAME REQUIREMENTS...: makes .cache/NAME unless it already has just these.

@@ -93,7 +93,12 @@ impl NewAgent {
         known: Option<&StoredAgent>,
         wall: DateTime<Utc>,
     ) -> Arc<StoredAgent> {
-        let mut record = known.cloned().unwrap_or_else(|| self.blank(id, wall));
+        let mut record = known.cloned().unwrap_or_else(|| {
+            let endpoint = (self.ip_address, self.port);
+            let mut blank = StoredAgent::new(id, self.machine_name.clone(), endpoint, wall);
+            blank.runtime.status = RuntimeStatus::Running;
+            blank
+        });
         if self.endpoint() != SocketAddr::new(record.ip_address, record.port) {
             record.verified = false;
         }
@@ -105,6 +110,7 @@ impl NewAgent {
         record.session = self.session.or(record.session);
         record.cloned_from = self.cloned_from.or(record.cloned_from);
         record.left_at = None;
+        record.last_seen = wall;
         if self.system_info.is_some() {
             record.system_info.clone_from(&self.system_info);
         }
@@ -112,7 +118,8 @@ impl NewAgent {
             record.agent_version.clone_from(&self.agent_version);
         }
         match (&self.runtime, &self.ollama_version) {
-            (Some(report), _) => record.runtime.clone_from(report),
+            // A clone has no spare capacity, `clone_from` may.
+            (Some(report), _) => record.runtime = report.clone(),
             (None, Some(version)) => record.runtime.version = Some(version.clone()),
             (None, None) => {}
         }
@@ -131,34 +138,6 @@ impl NewAgent {
             known.epoch.max(presented).saturating_add(1)
         }
     }
-
-    fn blank(&self, id: AgentId, wall: DateTime<Utc>) -> StoredAgent {
-        StoredAgent {
-            id,
-            machine_name: self.machine_name.clone(),
-            display_name: None,
-            ip_address: self.ip_address,
-            port: self.port,
-            runtime: RuntimeReport {
-                status: RuntimeStatus::Running,
-                ..RuntimeReport::default()
-            },
-            secret_hash: None,
-            session: None,
-            epoch: 0,
-            cloned_from: None,
-            draining: false,
-            labels: std::collections::BTreeMap::default(),
-            notes: None,
-            system_info: None,
-            agent_version: None,
-            registered_at: wall,
-            last_seen: wall,
-            left_at: None,
-            verified: false,
-            extra: serde_json::Map::default(),
-        }
-    }
 }
 
 /// Returns whether going from `known` to `next` needs no write.
@@ -166,18 +145,44 @@ impl NewAgent {
 /// The runtime report and the time last seen are saved now and then, like those of heartbeats.
 pub(super) fn is_unchanged(known: &StoredAgent, next: &StoredAgent) -> bool {
     let StoredAgent {
-        runtime,
-        last_seen,
-        verified,
-        ..
+        id,
+        machine_name,
+        display_name,
+        ip_address,
+        port,
+        runtime: _,
+        secret_hash,
+        session,
+        epoch,
+        cloned_from,
+        draining,
+        labels,
+        notes,
+        system_info,
+        agent_version,
+        registered_at,
+        last_seen: _,
+        left_at,
+        verified: _,
+        extra,
     } = known;
-    let comparable = StoredAgent {
-        runtime: runtime.clone(),
-        last_seen: *last_seen,
-        verified: *verified,
-        ..next.clone()
-    };
-    *known == comparable
+    *id == next.id
+        && *machine_name == next.machine_name
+        && *display_name == next.display_name
+        && *ip_address == next.ip_address
+        && *port == next.port
+        && *secret_hash == next.secret_hash
+        && *session == next.session
+        && *epoch == next.epoch
+        && *cloned_from == next.cloned_from
+        && *draining == next.draining
+        && *labels == next.labels
+        && *notes == next.notes
+        && *system_info == next.system_info
+        && *agent_version == next.agent_version
+        && *registered_at == next.registered_at
+        && *left_at == next.left_at
+        && *extra == next.extra
 }
 
 #[cfg(test)]

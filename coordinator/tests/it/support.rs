@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod api;
+pub(crate) mod chat;
 pub(crate) mod coordinator;
 pub(crate) mod events;
 pub(crate) mod mount;
@@ -22,3 +23,18 @@ pub(crate) fn say(line: &str) {
 pub(crate) fn skip(test: &str, reason: &str) {
     say(&format!("SKIPPED {test}: {reason}"));
 }
+
+/// Compares a body with its snapshot; hides what differs from run to run.
+macro_rules! assert_body {
+    ($name:expr, $body:expr) => {
+        insta::assert_json_snapshot!($name, $body, {
+            ".id" => "[id]",
+            ".request_id" => "[request id]",
+            ".coordinator.instance_id" => "[instance id]",
+            ".registered_at" => "[time]",
+            ".last_seen" => "[time]",
+        })
+    };
+}
+
+pub(crate) use assert_body;

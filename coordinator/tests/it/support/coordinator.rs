@@ -142,6 +142,8 @@ fn config(data_dir: &Path, lease: Option<(Duration, Duration)>) -> Config {
         "ollama-coordinator".to_owned(),
         "--host=127.0.0.1".to_owned(),
         "--no-local-agent".to_owned(),
+        // With a directory of its own this only keeps it from importing what this home has.
+        "--dev".to_owned(),
         format!("--data-dir={}", data_dir.display()),
     ];
     match lease {

@@ -1,0 +1,158 @@
+//! What is measured and in which order.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::coordinator::{Coordinator, Leases, start_anchor, work_dir};
+use crate::fleet::Fleet;
+use crate::machine::{Foreign, wait_for_quiet};
+use crate::measures::{agent, cadence, detection, heartbeats, lists, memory, proxy};
+use crate::measures::{registrations, restart};
+use crate::process::Process;
+use crate::table::{Aim, HEAD, Row};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How much of everything.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scale {
+    /// Agents of the largest fleet.
+    pub(crate) largest: u64,
+    /// How often a figure is measured; the median counts.
+    pub(crate) rounds: u64,
+    /// How long one window lasts.
+    pub(crate) window: Duration,
+    /// How long a fleet is held at the default cadence.
+    pub(crate) hold: Duration,
+}
+
+impl Scale {
+    /// Returns the scale of a whole run, or of a quick one.
+    pub(crate) fn new(quick: bool) -> Self {
+        if quick {
+            return Self {
+                largest: 20_000,
+                rounds: 2,
+                window: Duration::from_millis(500),
+                hold: Duration::from_secs(8),
+            };
+        }
+        Self {
+            largest: 100_000,
+            rounds: 5,
+            window: Duration::from_secs(1),
+            hold: Duration::from_secs(25),
+        }
+    }
+}
+
+/// What all measures share.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    /// How much of everything.
+    pub(crate) scale: Scale,
+    /// The agents.
+    pub(crate) fleet: Fleet,
+    /// The anchor for small requests.
+    pub(crate) anchor: Process,
+    /// Where it listens.
+    pub(crate) anchor_addr: SocketAddr,
+    used_seqs: u64,
+}
+
+impl Bench {
+    /// Returns a number above which no heartbeat has been numbered.
+    pub(crate) fn fresh_seq(&mut self) -> u64 {
+        self.used_seqs += 1 << 32;
+        self.used_seqs
+    }
+}
+
+/// Shows a row as soon as it is known.
+pub(crate) fn show(foreign: &Foreign, measure: &str, result: String, anchor: String, aim: Aim) {
+    let row = Row {
+        measure: measure.to_owned(),
+        result,
+        anchor,
+        aim,
+        foreign: foreign.processors(),
+    };
+    say(&row.to_string());
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout();
+    // Whoever closed the output does not want the table.
+    drop(writeln!(out, "{line}").and_then(|()| out.flush()));
+}
+
+/// Measures everything, or the subjects whose name contains `only`.
+pub(crate) async fn run(scale: Scale, only: Option<&str>) -> anyhow::Result<()> {
+    let wanted = |subject: &str| only.is_none_or(|only| subject.contains(only));
+    let started = Instant::now();
+    let foreign = wait_for_quiet(PATIENCE).await;
+    let (anchor, anchor_addr) = start_anchor().await?;
+    let mut bench = Bench {
+        scale,
+        fleet: Fleet::start().await?,
+        anchor,
+        anchor_addr,
+        used_seqs: 0,
+    };
+    say(&format!(
+        "Foreign load at the start: {foreign:.1} CPUs\n\n{HEAD}"
+    ));
+    let idle = agent::start().await?;
+    if wanted("costs") {
+        costs(&mut bench).await?;
+    }
+    if wanted("cadence") {
+        cadence::measure(&bench).await?;
+    }
+    if wanted("detection") {
+        detection::measure(&bench).await?;
+    }
+    if wanted("proxy") {
+        proxy::measure(&mut bench).await?;
+    }
+    idle.finish().await?;
+    say(&format!("\nTook {:.0} s.", started.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+/// One coordinator, measured again and again while its fleet grows.
+async fn costs(bench: &mut Bench) -> anyhow::Result<()> {
+    let dir = work_dir()?;
+    let coordinator = Coordinator::start(dir.path(), Leases::Long).await?;
+    let empty = memory::idle(&coordinator);
+
+    bench.fleet.register(&coordinator, 0, 100).await?;
+    let few = heartbeats::measure(bench, &coordinator, 100).await?;
+    lists::measure(bench, &coordinator, 100).await?;
+
+    bench.fleet.register(&coordinator, 100, 1_000).await?;
+    lists::measure(bench, &coordinator, 1_000).await?;
+    registrations::one_client(bench, &coordinator, dir.path()).await?;
+    registrations::many_clients(bench, &coordinator).await?;
+    let known = registrations::bursts(bench, &coordinator, 1_000).await?;
+
+    bench.fleet.register(&coordinator, known, 10_000).await?;
+    memory::per_agent(&coordinator, empty, 10_000);
+    heartbeats::measure(bench, &coordinator, 10_000).await?;
+    lists::measure(bench, &coordinator, 10_000).await?;
+    coordinator.process.stop().await?;
+    restart::measure(bench, dir.path(), 10_000).await?;
+
+    let largest = bench.scale.largest;
+    let coordinator = Coordinator::start(dir.path(), Leases::Long).await?;
+    bench.fleet.settle().await;
+    bench.fleet.register(&coordinator, 10_000, largest).await?;
+    memory::per_agent(&coordinator, empty, largest);
+    let many = heartbeats::measure(bench, &coordinator, largest).await?;
+    heartbeats::growth(&few, &many);
+    coordinator.process.stop().await?;
+    restart::measure(bench, dir.path(), largest).await
+}
