@@ -3,7 +3,7 @@
 //! The runtime may come and go; the agent stays. Nothing is ever changed there.
 
 use ollama_coordinator_common::http::{BaseUrl, HttpClient, HttpError, HttpTimeouts};
-use ollama_coordinator_common::probe::{ProbeError, probe};
+use ollama_coordinator_common::probe::{ANSWER_LIMIT, ProbeError, probe};
 use ollama_coordinator_common::protocol::runtime::{RuntimeReport, RuntimeStatus};
 use tokio::sync::watch;
 
@@ -25,7 +25,7 @@ pub(crate) async fn watch_runtime(
         connect: timing.probe_answer,
         answer: timing.probe_answer,
     };
-    let mut client = HttpClient::new(runtime, timeouts);
+    let mut client = HttpClient::new(runtime, timeouts).with_answer_limit(ANSWER_LIMIT);
     let mut sight = Sight::default();
     loop {
         let seen = probe(&mut client).await;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -19,8 +19,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::{TcpStream, lookup_host};
 use url::Url;
 
-/// The most bytes of an answer that are read.
-const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
+/// The most bytes of an answer that are read, unless a client is made for larger ones.
+const ANSWER_LIMIT: usize = 1024 * 1024;
 const AGENT_NAME: &str = concat!("ollama-coordinator/", env!("CARGO_PKG_VERSION"));
 
 /// Where a server is: `http://host:port`, with an optional path in front of every route.
@@ -144,6 +144,12 @@ pub enum HttpError {
     /// The other side does not speak HTTP as it should, or hung up.
     #[error("the HTTP exchange failed")]
     Exchange(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The answer is larger than this client reads.
+    #[error("the answer is larger than {limit} bytes")]
+    TooLarge {
+        /// The most bytes that are read.
+        limit: usize,
+    },
     /// The answer is not the JSON that was expected.
     #[error("the answer (status {status}) is not the expected JSON")]
     UnexpectedBody {
@@ -190,6 +196,7 @@ pub struct HttpTimeouts {
 pub struct HttpClient {
     base: BaseUrl,
     timeouts: HttpTimeouts,
+    answer_limit: usize,
     connection: Option<Connection>,
 }
 
@@ -217,13 +224,21 @@ impl Drop for Connection {
 }
 
 impl HttpClient {
-    /// Makes a client; nothing is dialled yet.
+    /// Makes a client of answers up to 1 MiB; nothing is dialled yet.
     pub fn new(base: BaseUrl, timeouts: HttpTimeouts) -> Self {
         Self {
             base,
             timeouts,
+            answer_limit: ANSWER_LIMIT,
             connection: None,
         }
+    }
+
+    /// Makes it read answers of up to `bytes`.
+    #[must_use]
+    pub fn with_answer_limit(mut self, bytes: usize) -> Self {
+        self.answer_limit = bytes;
+        self
     }
 
     /// Returns the server's URL.
@@ -338,6 +353,7 @@ impl HttpClient {
 
     async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<HttpResponse, HttpError> {
         let after = self.timeouts.answer;
+        let limit = self.answer_limit;
         let connection = self
             .connection
             .as_mut()
@@ -353,12 +369,18 @@ impl HttpClient {
             let (head, body) = response
                 .map_err(|e| HttpError::Exchange(e.into()))?
                 .into_parts();
-            let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await;
-            let body = body.map_err(HttpError::Exchange)?.to_bytes();
+            let body = Limited::new(body, limit).collect().await;
+            let body = body.map_err(|error| {
+                if error.is::<LengthLimitError>() {
+                    HttpError::TooLarge { limit }
+                } else {
+                    HttpError::Exchange(error)
+                }
+            })?;
             Ok(HttpResponse {
                 status: head.status,
                 headers: head.headers,
-                body,
+                body: body.to_bytes(),
             })
         };
         tokio::time::timeout(after, answer)

@@ -6,16 +6,21 @@
 mod models;
 
 use std::fmt;
-use std::num::NonZeroU32;
 
 use http::StatusCode;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::http::{HttpClient, HttpError, HttpResponse};
-use crate::protocol::runtime::{LoadedModel, Model, RuntimeKind, RuntimeReport, RuntimeStatus};
+use crate::protocol::runtime::{RuntimeKind, RuntimeReport, RuntimeStatus};
+use models::Named;
 
 /// What `service` is in the coordinator's answer to `GET /healthz`.
 pub const COORDINATOR_SERVICE: &str = "ollama-coordinator";
+/// The most bytes of a runtime's answer that are worth reading; clients made for a probe use it.
+pub const ANSWER_LIMIT: usize = 4 * 1024 * 1024;
 const MAX_TITLE_CHARS: usize = 80;
 
 /// Looks at the runtime behind `client`: Ollama, else any server that speaks the OpenAI API.
@@ -26,15 +31,29 @@ const MAX_TITLE_CHARS: usize = 80;
 /// # Errors
 /// Nothing answers, or what answers is no usable runtime; the error says what it is instead.
 pub async fn probe(client: &mut HttpClient) -> Result<RuntimeReport, ProbeError> {
-    if !client.is_connected() && is_coordinator(client).await? {
-        client.disconnect();
-        return Err(ProbeError::Coordinator);
-    }
+    refuse_coordinator(client).await?;
     let answer = client.get("/api/version").await?;
-    match json(&answer).as_ref().and_then(ollama_version) {
+    match ollama_version(&answer) {
         Some(version) => ollama(client, version).await,
         None => openai(client, &answer).await,
     }
+}
+
+/// Checks that a runtime of this kind, and not a coordinator, is behind `client`.
+///
+/// # Errors
+/// As [`probe`].
+pub async fn verify(client: &mut HttpClient, kind: RuntimeKind) -> Result<(), ProbeError> {
+    refuse_coordinator(client).await?;
+    let path = match kind {
+        RuntimeKind::Ollama => "/api/version",
+        RuntimeKind::Openai => "/v1/models",
+    };
+    let answer = client.get(path).await?;
+    if json::<IgnoredAny>(&answer).is_none() {
+        return Err(not_a_runtime(path, [&answer]));
+    }
+    Ok(())
 }
 
 /// Why there is no report.
@@ -60,7 +79,7 @@ pub enum ProbeError {
     /// Something else answers.
     #[error("what answers (status {status}) is neither Ollama nor a server with the OpenAI API")]
     NotARuntime {
-        /// The status of `GET /v1/models`.
+        /// Its status.
         status: StatusCode,
     },
 }
@@ -104,38 +123,66 @@ impl fmt::Display for WebPage {
     }
 }
 
-async fn is_coordinator(client: &mut HttpClient) -> Result<bool, HttpError> {
-    let answer = client.get("/healthz").await?;
-    let service = json(&answer).and_then(|body| Some(body.get("service")?.as_str()?.to_owned()));
-    Ok(service.as_deref() == Some(COORDINATOR_SERVICE))
+/// Asks once per connection whether a coordinator answers.
+async fn refuse_coordinator(client: &mut HttpClient) -> Result<(), ProbeError> {
+    if !client.is_connected() && is_coordinator(client).await? {
+        client.disconnect();
+        return Err(ProbeError::Coordinator);
+    }
+    Ok(())
 }
 
-fn ollama_version(body: &Value) -> Option<String> {
-    models::clean(body.get("version")?)
+async fn is_coordinator(client: &mut HttpClient) -> Result<bool, HttpError> {
+    #[derive(Deserialize)]
+    struct Health {
+        service: String,
+    }
+
+    let answer = client.get("/healthz").await?;
+    let health = json::<Health>(&answer);
+    Ok(health.is_some_and(|health| health.service == COORDINATOR_SERVICE))
+}
+
+fn ollama_version(answer: &HttpResponse) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: String,
+    }
+
+    models::clean(&json::<Version>(answer)?.version)
 }
 
 async fn ollama(client: &mut HttpClient, version: String) -> Result<RuntimeReport, ProbeError> {
-    let tags = listing(client, "/api/tags").await?;
-    let loaded = match listing(client, "/api/ps").await {
-        Err(ProbeError::Refused { status, .. }) if status == StatusCode::NOT_FOUND => Value::Null,
+    let tags = listing(client, "/api/tags", models::ollama).await?;
+    let loaded = match listing(client, "/api/ps", models::loaded).await {
+        Err(ProbeError::Refused { status, .. }) if status == StatusCode::NOT_FOUND => Vec::new(),
         listed => listed?,
     };
     Ok(RuntimeReport {
         kind: RuntimeKind::Ollama,
         status: RuntimeStatus::Running,
         version: Some(version),
-        models: models::sorted(tags.get("models"), models::ollama, |m: &Model| &m.name),
-        loaded_models: models::sorted(loaded.get("models"), models::loaded, |m: &LoadedModel| {
-            &m.name
-        }),
+        models: tags,
+        loaded_models: loaded,
         slots: None,
     })
 }
 
-async fn listing(client: &mut HttpClient, path: &'static str) -> Result<Value, ProbeError> {
+async fn listing<M: Named>(
+    client: &mut HttpClient,
+    path: &'static str,
+    read: fn(&Value) -> Option<M>,
+) -> Result<Vec<M>, ProbeError> {
+    #[derive(Deserialize)]
+    struct Listing<'a> {
+        #[serde(borrow)]
+        models: Option<&'a RawValue>,
+    }
+
     let answer = client.get(path).await?;
     let status = answer.status;
-    json(&answer).ok_or(ProbeError::Refused { path, status })
+    let listing = json::<Listing<'_>>(&answer).ok_or(ProbeError::Refused { path, status })?;
+    Ok(models::sorted(listing.models, read))
 }
 
 /// Which models are in memory is unknown here: the OpenAI API does not say.
@@ -143,45 +190,64 @@ async fn openai(
     client: &mut HttpClient,
     version_answer: &HttpResponse,
 ) -> Result<RuntimeReport, ProbeError> {
-    let answer = client.get("/v1/models").await?;
-    let body = json(&answer);
-    let Some(list) = body.as_ref().and_then(|body| body.get("data")) else {
-        return Err(not_a_runtime(version_answer, &answer));
+    #[derive(Deserialize)]
+    struct Listing<'a> {
+        #[serde(borrow)]
+        data: &'a RawValue,
+    }
+
+    let path = "/v1/models";
+    let answer = client.get(path).await?;
+    let Some(list) = json::<Listing<'_>>(&answer) else {
+        return Err(not_a_runtime(path, [&answer, version_answer]));
     };
-    let props = json(&client.get("/props").await?).unwrap_or(Value::Null);
-    let slots = props.get("total_slots").and_then(Value::as_u64);
+    let models = models::sorted(Some(list.data), models::openai);
+    let props = client.get("/props").await?;
+    let props = json::<Props<'_>>(&props).unwrap_or_default();
     Ok(RuntimeReport {
         kind: RuntimeKind::Openai,
         status: RuntimeStatus::Running,
-        version: props.get("build_info").and_then(models::clean),
-        models: models::sorted(Some(list), models::openai, |m: &Model| &m.name),
+        version: field(props.build_info).and_then(|build: String| models::clean(&build)),
+        models,
         loaded_models: Vec::new(),
-        slots: slots
-            .and_then(|slots| u32::try_from(slots).ok())
-            .and_then(NonZeroU32::new),
+        slots: field(props.total_slots),
     })
 }
 
-fn not_a_runtime(version_answer: &HttpResponse, models_answer: &HttpResponse) -> ProbeError {
-    let answers = [models_answer, version_answer];
+/// What llama.cpp's server tells of itself; a field that is odd does not cost the other.
+#[derive(Deserialize, Default)]
+struct Props<'a> {
+    #[serde(borrow)]
+    total_slots: Option<&'a RawValue>,
+    #[serde(borrow)]
+    build_info: Option<&'a RawValue>,
+}
+
+fn field<T: DeserializeOwned>(value: Option<&RawValue>) -> Option<T> {
+    serde_json::from_str(value?.get()).ok()
+}
+
+/// Says what it is that answers; the first of `answers` is the one to `path`.
+fn not_a_runtime<const N: usize>(path: &'static str, answers: [&HttpResponse; N]) -> ProbeError {
     if let Some(page) = answers.into_iter().find_map(WebPage::detect) {
         return ProbeError::WebPage(page);
     }
-    let status = models_answer.status;
+    let status = answers[0].status;
     // A runtime that is still loading its model, is overloaded or wants a key.
     let refuses = status.is_server_error()
         || [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status);
     if refuses {
-        let path = "/v1/models";
         return ProbeError::Refused { path, status };
     }
     ProbeError::NotARuntime { status }
 }
 
-/// Returns the JSON object in a good answer.
-fn json(answer: &HttpResponse) -> Option<Value> {
-    let body = answer.json::<Value>().ok()?;
-    (answer.status == StatusCode::OK && body.is_object()).then_some(body)
+/// Reads the JSON object in a good answer. Only what `T` names is kept: a hostile answer of many
+/// small values would take many times its size as a [`Value`].
+fn json<'a, T: Deserialize<'a>>(answer: &'a HttpResponse) -> Option<T> {
+    let is_object = answer.body.trim_ascii_start().starts_with(b"{");
+    let is_good = answer.status == StatusCode::OK && is_object;
+    is_good.then(|| serde_json::from_slice(&answer.body).ok())?
 }
 
 #[cfg(test)]

@@ -30,6 +30,8 @@ use crate::{api, banner, proxy, reach, server};
 
 mod local;
 
+use local::LocalAgents;
+
 /// How long requests may take to finish once a stop was asked for.
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
 /// How long tasks may take to end after that.
@@ -118,7 +120,10 @@ pub async fn serve(
     let tasks = start_tasks(state.registry(), &shutdown);
     let server = Server::start(listener, router(state.clone()), config.limits);
     banner::started(&config, local_addr, &data_dir, &state.process().recovery);
-    let local = local::start(&config, local_addr, &data_dir).await;
+    let local = tokio::select! {
+        local = local::start(&config, local_addr, &data_dir) => local,
+        () = shutdown.stopping() => LocalAgents::default(),
+    };
 
     let stopped = tokio::select! {
         () = shutdown.stopping() => Ok(()),

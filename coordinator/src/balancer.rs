@@ -29,6 +29,9 @@ pub enum AcquireError {
     /// No known agent has the model.
     #[error("no agent has the model")]
     NoSuchModel,
+    /// Agents that have it get requests, but none of them speaks Ollama's own API.
+    #[error("no agent that has the model speaks Ollama's API")]
+    OtherApi,
     /// Agents that have it are known, but none may get requests now.
     #[error("every agent that has the model is offline or gets no requests")]
     NotRoutable,
@@ -60,23 +63,14 @@ impl Balancer {
             (candidate.speaks_ollama || !wanted.ollama_only)
                 && tried.iter().all(|other| other.id != candidate.id)
         };
-        let fitting: Vec<&Candidate> = candidates
-            .with_model(wanted.model)
-            .iter()
-            .filter(fit)
-            .collect();
+        let with_model = candidates.with_model(wanted.model);
+        let fitting: Vec<&Candidate> = with_model.iter().filter(fit).collect();
         match policy::round_robin(&fitting, &self.turn) {
             Some(candidate) => Ok(Permit::claim(candidate.clone())),
             None if !tried.is_empty() => Err(AcquireError::Exhausted),
-            None if self.is_known(wanted.model) => Err(AcquireError::NotRoutable),
+            None if !with_model.is_empty() => Err(AcquireError::OtherApi),
+            None if candidates.knows(wanted.model) => Err(AcquireError::NotRoutable),
             None => Err(AcquireError::NoSuchModel),
         }
-    }
-
-    fn is_known(&self, model: &str) -> bool {
-        self.registry
-            .snapshot()
-            .iter()
-            .any(|agent| agent.has_model(model))
     }
 }

@@ -9,26 +9,41 @@ use ollama_coordinator::config::{Cli, Command};
 use ollama_coordinator_common::logging;
 use ollama_coordinator_common::shutdown::Shutdown;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+const UNEXPECTED: u8 = 1;
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
     let cli = Cli::parse();
-    let shutdown = Shutdown::default();
-    let failure = match cli.command {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return report(UNEXPECTED, &error.into()),
+    };
+    let failure = runtime.block_on(run(cli));
+    // A name lookup that hangs in the system must not hold up the exit.
+    runtime.shutdown_background();
+    failure.map_or(ExitCode::SUCCESS, |(code, error)| report(code, &error))
+}
+
+/// Does what was asked for; returns the exit code and the error when it failed.
+async fn run(cli: Cli) -> Option<(u8, anyhow::Error)> {
+    match cli.command {
         Some(Command::Agents(args)) => agents::run(args)
             .await
             .err()
-            .map(|e| (e.exit_code(), e.into())),
+            .map(|error| (error.exit_code(), error.into())),
         None => {
             if let Err(error) = logging::init(cli.config.log_format.into()) {
-                return report(2, &error.into());
+                return Some((USAGE, error.into()));
             }
-            let served = ollama_coordinator::run(cli.config, shutdown).await;
-            served
+            ollama_coordinator::run(cli.config, Shutdown::default())
+                .await
                 .err()
-                .map(|error| (error.exit_code(), anyhow::Error::from(error)))
+                .map(|error| (error.exit_code(), error.into()))
         }
-    };
-    failure.map_or(ExitCode::SUCCESS, |(code, error)| report(code, &error))
+    }
 }
 
 /// Says on standard error what went wrong, with its causes.

@@ -5,14 +5,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use tokio::time::Instant;
+use tower_http::cors::AllowHeaders;
 
+use crate::api::open_to_all_origins;
 use crate::balancer::permit::Permit;
 use crate::balancer::{AcquireError, Balancer, Wanted};
 use crate::registry::Registry;
@@ -21,6 +25,7 @@ use crate::state::AppState;
 pub mod error;
 pub mod forward;
 pub mod headers;
+pub mod hops;
 pub mod lists;
 pub mod relay;
 pub mod target;
@@ -34,7 +39,9 @@ use upstream::UpstreamClient;
 /// Names the agent that answered.
 pub const AGENT_HEADER: HeaderName = HeaderName::from_static("x-coordinator-agent");
 /// The most agents that are tried for one request.
-const MAX_ATTEMPTS: usize = 3;
+const MAX_ATTEMPTS: usize = 8;
+/// No further agent is tried when so much time has gone by without a connection.
+const ATTEMPTS_TIME: Duration = Duration::from_secs(10);
 
 /// A handle to the way to a model.
 #[derive(Clone)]
@@ -90,6 +97,9 @@ impl Proxy {
     }
 
     async fn answer(&self, request: Request, dialect: Dialect) -> Result<Response, ProxyError> {
+        if hops::has_passed(request.headers(), self.registry.instance_id()) {
+            return Err(ProxyError::Loop);
+        }
         let target = Target::read(request).await?;
         let wanted = Wanted {
             model: &target.model,
@@ -111,6 +121,8 @@ impl Proxy {
         wanted: Wanted<'_>,
     ) -> Result<(Permit, upstream::UpstreamResponse), ProxyError> {
         let mut tried = Vec::new();
+        let started = Instant::now();
+        let hop = self.registry.instance_id();
         loop {
             let permit = match self.balancer.acquire(wanted, &tried) {
                 Ok(permit) => permit,
@@ -122,7 +134,8 @@ impl Proxy {
                     });
                 }
             };
-            match forward::attempt(&self.upstream, permit.candidate().link, target).await {
+            let link = permit.candidate().link;
+            match forward::attempt(&self.upstream, link, target, hop).await {
                 Ok(response) => return Ok((permit, response)),
                 Err(ForwardError::NotConnected(error)) => {
                     tracing::warn!(
@@ -131,7 +144,7 @@ impl Proxy {
                         "Agent could not be reached"
                     );
                     tried.push(permit.candidate().clone());
-                    if tried.len() == MAX_ATTEMPTS {
+                    if tried.len() == MAX_ATTEMPTS || started.elapsed() >= ATTEMPTS_TIME {
                         return Err(ProxyError::Unreachable);
                     }
                 }
@@ -153,6 +166,12 @@ pub fn router() -> Router<AppState> {
         .route("/api/generate", post(ollama))
         .route("/v1/chat/completions", post(openai))
         .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(
+            open_to_all_origins()
+                .allow_methods([Method::GET, Method::POST])
+                .allow_headers(AllowHeaders::mirror_request())
+                .expose_headers([AGENT_HEADER, header::RETRY_AFTER]),
+        )
 }
 
 async fn ollama(State(proxy): State<Proxy>, request: Request) -> Response {

@@ -1,6 +1,9 @@
-//! The accept loop: every connection is bounded in number, in time for its head, and in its end.
+//! The accept loop: every connection is bounded in number, in time for its head, in patience with
+//! a reader that takes nothing, and in its end.
 //!
 //! `axum::serve` keeps a half-sent request head open for ever, so connections are served on hyper.
+
+mod stall;
 
 use std::convert::Infallible;
 use std::io;
@@ -21,12 +24,15 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::api::address::Peer;
+use stall::StallGuard;
 
 /// How long the first request head of a connection may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may then be idle: longer than the longest heartbeat interval, so that
 /// agents need not dial for each heartbeat.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a client may take nothing of what is sent to it.
+const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 /// How many connections are served at once; further ones wait in the system's queue.
 const MAX_CONNECTIONS: usize = 100_000;
 /// How long to wait when the system has no file descriptor left.
@@ -39,6 +45,8 @@ pub struct ServerLimits {
     pub head_timeout: Duration,
     /// How long it may take until the head of a further request has arrived.
     pub idle_timeout: Duration,
+    /// How long a client may take nothing of what is sent to it.
+    pub write_timeout: Duration,
     /// How many connections are served at once.
     pub max_connections: usize,
 }
@@ -48,6 +56,7 @@ impl Default for ServerLimits {
         Self {
             head_timeout: HEAD_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
+            write_timeout: WRITE_TIMEOUT,
             max_connections: MAX_CONNECTIONS,
         }
     }
@@ -74,6 +83,7 @@ pub async fn serve(
         let Some(peer) = prepare(&stream, remote) else {
             continue;
         };
+        let stream = StallGuard::new(stream, limits.write_timeout);
         let router = router.clone();
         let asked = CancellationToken::new();
         let silent = silent_for(limits.head_timeout, asked.clone());

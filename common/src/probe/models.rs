@@ -1,44 +1,95 @@
 //! Turns a runtime's lists of models into ours: bounded, cleaned, sorted.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 use serde::Deserialize as _;
+use serde::Deserializer as _;
+use serde::de::{SeqAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::protocol::runtime::{LoadedModel, Model, ModelDetails};
 
 /// The most models that are kept of one list.
 const MAX_MODELS: usize = 2_000;
+/// The longest entry that is read, in bytes.
+const MAX_ENTRY_BYTES: usize = 64 * 1024;
 /// The longest string that is kept, in characters.
 const MAX_CHARS: usize = 255;
 /// The most entries that are kept of a list inside one model.
 const MAX_ENTRIES: usize = 32;
 
-/// Reads every entry of `list`, drops what is unusable or twice there, and sorts by name.
-pub(super) fn sorted<M>(
-    list: Option<&Value>,
-    read: impl Fn(&Value) -> Option<M>,
-    name: impl Fn(&M) -> &String,
-) -> Vec<M> {
-    let entries = list
-        .and_then(Value::as_array)
-        .map_or(&[][..], Vec::as_slice);
-    let mut models: Vec<M> = entries.iter().filter_map(read).collect();
-    models.sort_by(|a, b| name(a).cmp(name(b)));
-    models.dedup_by(|a, b| name(a) == name(b));
-    models.truncate(MAX_MODELS);
-    let dropped = entries.len() - models.len();
-    if dropped > 0 {
-        tracing::debug!(
-            dropped,
-            kept = models.len(),
-            "Left out unusable models of a runtime"
-        );
+/// What is sorted by its name.
+pub(super) trait Named {
+    /// Returns the name.
+    fn name(&self) -> &str;
+}
+
+impl Named for Model {
+    fn name(&self) -> &str {
+        &self.name
     }
-    models
+}
+
+impl Named for LoadedModel {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// Reads every entry of `list`, drops what is unusable or twice there, and sorts by name.
+pub(super) fn sorted<M: Named>(list: Option<&RawValue>, read: fn(&Value) -> Option<M>) -> Vec<M> {
+    let Some(list) = list else {
+        return Vec::new();
+    };
+    let mut entries = serde_json::Deserializer::from_str(list.get());
+    let kept = entries.deserialize_seq(Entries { read });
+    kept.unwrap_or_default()
+}
+
+/// Reads a list entry by entry, so that what is dropped takes no memory.
+struct Entries<M> {
+    read: fn(&Value) -> Option<M>,
+}
+
+impl<'de, M: Named> Visitor<'de> for Entries<M> {
+    type Value = Vec<M>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of models")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<M>, A::Error> {
+        let mut models = BTreeMap::new();
+        let mut entries = 0;
+        while let Some(entry) = list.next_element::<&RawValue>()? {
+            entries += 1;
+            let Some(model) = parse(entry).as_ref().and_then(self.read) else {
+                continue;
+            };
+            models.entry(model.name().to_owned()).or_insert(model);
+            if models.len() > MAX_MODELS {
+                models.pop_last();
+            }
+        }
+        let kept = models.len();
+        if entries > kept {
+            let dropped = entries - kept;
+            tracing::debug!(dropped, kept, "Left out unusable models of a runtime");
+        }
+        Ok(models.into_values().collect())
+    }
+}
+
+fn parse(entry: &RawValue) -> Option<Value> {
+    let is_bounded = entry.get().len() <= MAX_ENTRY_BYTES;
+    is_bounded.then(|| serde_json::from_str(entry.get()).ok())?
 }
 
 /// Reads one entry of Ollama's `GET /api/tags`.
 pub(super) fn ollama(entry: &Value) -> Option<Model> {
-    let text = |field| entry.get(field).and_then(clean);
+    let text = |field| entry.get(field).and_then(text_of);
     Some(Model {
         size: entry.get("size").and_then(Value::as_u64),
         digest: text("digest"),
@@ -51,7 +102,7 @@ pub(super) fn ollama(entry: &Value) -> Option<Model> {
 
 /// Reads one entry of Ollama's `GET /api/ps`.
 pub(super) fn loaded(entry: &Value) -> Option<LoadedModel> {
-    let text = |field| entry.get(field).and_then(clean);
+    let text = |field| entry.get(field).and_then(text_of);
     let number = |field| entry.get(field).and_then(Value::as_u64);
     Some(LoadedModel {
         name: text("name").or_else(|| text("model"))?,
@@ -64,21 +115,24 @@ pub(super) fn loaded(entry: &Value) -> Option<LoadedModel> {
 
 /// Reads one entry of the OpenAI API's `GET /v1/models`.
 pub(super) fn openai(entry: &Value) -> Option<Model> {
-    entry.get("id").and_then(clean).map(Model::named)
+    entry.get("id").and_then(text_of).map(Model::named)
 }
 
-/// Returns the text of `value` if it is worth keeping: not empty, not long, no control characters.
-pub(super) fn clean(value: &Value) -> Option<String> {
-    let text = value.as_str()?;
+/// Returns `text` if it is worth keeping: not empty, not long, no control characters.
+pub(super) fn clean(text: &str) -> Option<String> {
     let usable = !text.is_empty()
         && text.chars().nth(MAX_CHARS).is_none()
         && !text.chars().any(char::is_control);
     usable.then(|| text.to_owned())
 }
 
+fn text_of(value: &Value) -> Option<String> {
+    value.as_str().and_then(clean)
+}
+
 fn details(value: &Value) -> Option<ModelDetails> {
     let said = ModelDetails::deserialize(value).ok()?;
-    let keep = |text: String| clean(&Value::String(text)).unwrap_or_default();
+    let keep = |text: String| clean(&text).unwrap_or_default();
     Some(ModelDetails {
         parent_model: keep(said.parent_model),
         format: keep(said.format),
@@ -91,7 +145,7 @@ fn details(value: &Value) -> Option<ModelDetails> {
 
 fn strings(list: Option<&Value>) -> Vec<String> {
     let entries = list.and_then(Value::as_array).into_iter().flatten();
-    entries.filter_map(clean).take(MAX_ENTRIES).collect()
+    entries.filter_map(text_of).take(MAX_ENTRIES).collect()
 }
 
 #[cfg(test)]
@@ -101,7 +155,8 @@ mod tests {
     use serde_json::json;
 
     fn names(list: &Value) -> Vec<String> {
-        let models = sorted(Some(list), ollama, |m: &Model| &m.name);
+        let list = serde_json::value::to_raw_value(list).unwrap();
+        let models = sorted(Some(&list), ollama);
         models.into_iter().map(|model| model.name).collect()
     }
 
@@ -136,6 +191,14 @@ mod tests {
     }
 
     #[test]
+    fn entry_of_absurd_size_is_dropped_unread() {
+        let padding = "x".repeat(64 * 1024);
+        let list = json!([{"name": "a", "padding": padding}, {"name": "b"}]);
+
+        assert_eq!(names(&list), ["b"]);
+    }
+
+    #[test]
     fn details_are_kept() {
         let entry = json!({"name": "a", "capabilities": ["tools"], "details": {
             "family": "llama", "families": ["llama"], "parameter_size": "8.0B"}});
@@ -151,7 +214,7 @@ mod tests {
     proptest! {
         #[test]
         fn kept_text_is_bounded_and_printable(text in "\\PC{0,300}|(?s).{0,300}") {
-            if let Some(kept) = clean(&Value::String(text)) {
+            if let Some(kept) = clean(&text) {
                 prop_assert!((1..=255).contains(&kept.chars().count()));
                 prop_assert!(!kept.chars().any(char::is_control));
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::http::{BaseUrl, HttpTimeouts};
+use crate::protocol::runtime::Model;
 
 const OLLAMA: &[(&str, u16, &str)] = &[
     ("/api/version", 200, r#"{"version":"0.12.6"}"#),
@@ -44,6 +46,43 @@ async fn ollama_is_reported_with_its_models() {
     let names: Vec<_> = report.models.iter().map(|model| &model.name).collect();
     assert_eq!(names, ["a:latest", "b:latest"]);
     assert_eq!(report.loaded_models[0].size_vram, Some(7));
+}
+
+#[tokio::test]
+async fn list_without_an_end_in_sight_is_refused() {
+    let junk = format!("{{\"models\":[{}0]}}", "0,".repeat(ANSWER_LIMIT / 2));
+    let mut server = Server::start(&[OLLAMA[0], ("/api/tags", 200, junk.leak())]).await;
+
+    let error = probe(&mut server.client).await.unwrap_err();
+
+    let is_too_large = matches!(
+        error,
+        ProbeError::NotAnswering(HttpError::TooLarge {
+            limit: ANSWER_LIMIT
+        })
+    );
+    assert!(is_too_large, "{error:?}");
+}
+
+#[tokio::test]
+async fn verifying_takes_a_runtime_of_the_kind_and_no_coordinator() {
+    let health = r#"{"status":"ok","service":"ollama-coordinator","instance_id":"x"}"#;
+    let mut routes = OLLAMA.to_vec();
+    let mut runtime = Server::start(&routes).await;
+    routes.push(("/healthz", 200, health));
+    let mut coordinator = Server::start(&routes).await;
+
+    let (ollama, openai) = (RuntimeKind::Ollama, RuntimeKind::Openai);
+    let right = verify(&mut runtime.client, ollama).await;
+    let wrong = verify(&mut runtime.client, openai).await;
+    let looped = verify(&mut coordinator.client, ollama).await;
+
+    assert!(right.is_ok(), "{right:?}");
+    assert!(
+        matches!(wrong, Err(ProbeError::NotARuntime { .. })),
+        "{wrong:?}"
+    );
+    assert!(matches!(looped, Err(ProbeError::Coordinator)), "{looped:?}");
 }
 
 #[tokio::test]
@@ -262,4 +301,5 @@ fn client(addr: std::net::SocketAddr) -> HttpClient {
             answer: timeout,
         },
     )
+    .with_answer_limit(ANSWER_LIMIT)
 }

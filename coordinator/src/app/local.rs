@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ollama_agent::AgentError;
 use ollama_coordinator_common::http::{BaseUrl, HttpClient, HttpTimeouts};
-use ollama_coordinator_common::probe::{ProbeError, probe};
+use ollama_coordinator_common::probe::{ANSWER_LIMIT, ProbeError, probe};
 use ollama_coordinator_common::protocol::runtime::RuntimeReport;
 use ollama_coordinator_common::shutdown::Shutdown;
 use ollama_coordinator_common::tasks::{OnExit, Tasks};
@@ -49,7 +49,8 @@ pub(super) async fn start(config: &Config, local: SocketAddr, data_dir: &Path) -
             return agents;
         }
     };
-    let found = probe(&mut HttpClient::new(agent.runtime.clone(), TIMEOUTS)).await;
+    let client = HttpClient::new(agent.runtime.clone(), TIMEOUTS);
+    let found = probe(&mut client.with_answer_limit(ANSWER_LIMIT)).await;
     if config.dev && found.is_err() {
         agents.simulate(&coordinator, data_dir).await;
         banner::simulating(&coordinator, &agent.runtime, agents.simulated.len());

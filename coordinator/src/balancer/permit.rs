@@ -15,7 +15,7 @@ pub struct Permit {
 
 impl Permit {
     /// Counts one more request on `candidate`.
-    pub(super) fn claim(candidate: Candidate) -> Self {
+    pub(crate) fn claim(candidate: Candidate) -> Self {
         let in_flight = Arc::clone(&candidate.in_flight);
         in_flight.fetch_add(1, Ordering::Relaxed);
         Self {

@@ -19,6 +19,8 @@ const TIMEOUTS: HttpTimeouts = HttpTimeouts {
     connect: Duration::from_secs(3),
     answer: Duration::from_secs(10),
 };
+/// A list of the largest fleet with many models on each machine.
+const ANSWER_LIMIT: usize = 64 * 1024 * 1024;
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 const CLEAR_SCREEN: &str = "\x1b[2J\x1b[H";
 
@@ -103,7 +105,7 @@ struct Listing<'a> {
 /// Shows the agents, once or until interrupted.
 pub async fn run(args: AgentsArgs) -> Result<(), AgentsError> {
     let base = BaseUrl::parse(&args.url, DEFAULT_PORT)?;
-    let mut client = HttpClient::new(base, TIMEOUTS);
+    let mut client = HttpClient::new(base, TIMEOUTS).with_answer_limit(ANSWER_LIMIT);
     loop {
         let agents = fetch(&mut client).await?;
         match show(&agents, &args) {

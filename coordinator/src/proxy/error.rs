@@ -85,7 +85,7 @@ impl LastWord {
 
 fn openai_type(status: StatusCode) -> &'static str {
     match status.as_u16() {
-        400 | 413 => "invalid_request_error",
+        400 | 408 | 413 => "invalid_request_error",
         404 => "not_found_error",
         _ => "api_error",
     }
@@ -100,9 +100,18 @@ pub enum ProxyError {
     /// The body is not JSON.
     #[error("the body is not the JSON that was expected")]
     NotJson(#[source] serde_json::Error),
+    /// The body paused for too long.
+    #[error("nothing of the body arrived for {} s", .0.as_secs())]
+    BodyPaused(Duration),
     /// The body is too large.
     #[error("the body is larger than {MAX_BODY_BYTES} bytes")]
     TooLarge,
+    /// An agent has sent a request of this coordinator back to it.
+    #[error(
+        "the request came back to the coordinator: an agent's runtime address leads to the \
+         coordinator itself"
+    )]
+    Loop,
     /// Nobody can take it.
     #[error("no agent can answer for model {model}")]
     NoAgent {
@@ -135,12 +144,15 @@ impl ProxyError {
     fn status(&self) -> StatusCode {
         match self {
             Self::BadBody(_) | Self::NotJson(_) => StatusCode::BAD_REQUEST,
+            Self::BodyPaused(_) => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NoAgent {
-                error: AcquireError::NoSuchModel,
-                ..
-            } => StatusCode::NOT_FOUND,
-            Self::NoAgent { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::NoAgent { error, .. } => match error {
+                AcquireError::NoSuchModel | AcquireError::OtherApi => StatusCode::NOT_FOUND,
+                AcquireError::NotRoutable | AcquireError::Exhausted => {
+                    StatusCode::SERVICE_UNAVAILABLE
+                }
+            },
             Self::Unreachable | Self::Broken(_) => StatusCode::BAD_GATEWAY,
             Self::Silent(_) => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -149,16 +161,19 @@ impl ProxyError {
     fn message(&self) -> String {
         match self {
             Self::NotJson(error) => format!("invalid request body: {error}"),
-            Self::NoAgent {
-                model,
-                error: AcquireError::NoSuchModel,
-            } => {
-                format!("model '{model}' not found")
-            }
-            Self::NoAgent { model, .. } => {
-                format!("every machine that has model '{model}' is offline or gets no requests")
-            }
+            Self::NoAgent { model, error } => match error {
+                AcquireError::NoSuchModel => format!("model '{model}' not found"),
+                AcquireError::OtherApi => format!(
+                    "the machines that have model '{model}' do not speak Ollama's API, \
+                     use /v1/chat/completions"
+                ),
+                AcquireError::NotRoutable | AcquireError::Exhausted => {
+                    format!("every machine that has model '{model}' is offline or gets no requests")
+                }
+            },
             Self::BadBody(_)
+            | Self::BodyPaused(_)
+            | Self::Loop
             | Self::TooLarge
             | Self::Unreachable
             | Self::Broken(_)

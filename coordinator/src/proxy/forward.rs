@@ -5,8 +5,10 @@ use std::time::Duration;
 use axum::http::{Request, header};
 use http_body_util::Full;
 use hyper_util::client::legacy::Error;
+use ollama_coordinator_common::id::InstanceId;
 
-use super::headers::strip_hop_by_hop;
+use super::headers::strip_request;
+use super::hops;
 use super::target::Target;
 use super::upstream::{FIRST_BYTE_TIMEOUT, UpstreamClient, UpstreamResponse};
 use crate::registry::agent::Link;
@@ -22,20 +24,23 @@ pub enum ForwardError {
     Silent(Duration),
 }
 
-/// Sends the request over `link`.
+/// Sends the request over `link`, marked as having passed the coordinator `hop`.
 pub async fn attempt(
     upstream: &UpstreamClient,
     link: Link,
     target: &Target,
+    hop: InstanceId,
 ) -> Result<UpstreamResponse, ForwardError> {
     let mut request = Request::new(Full::new(target.body.clone()));
     request.method_mut().clone_from(&target.head.method);
     request.uri_mut().clone_from(&target.head.uri);
     request.headers_mut().clone_from(&target.head.headers);
-    strip_hop_by_hop(request.headers_mut());
-    request.headers_mut().remove(header::HOST);
-    request.headers_mut().remove(header::CONTENT_LENGTH);
-    request.headers_mut().remove(header::EXPECT);
+    let headers = request.headers_mut();
+    strip_request(headers);
+    headers.remove(header::HOST);
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::EXPECT);
+    hops::add(headers, &target.head.headers, hop);
     match tokio::time::timeout(FIRST_BYTE_TIMEOUT, upstream.send(link, request)).await {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(error)) if error.is_connect() => Err(ForwardError::NotConnected(error)),

@@ -1,4 +1,7 @@
-//! Which headers pass: all but those that belong to one connection.
+//! Which headers pass: all but those that belong to one connection, or to the coordinator's address.
+//!
+//! To a browser all runtimes are one site, the coordinator's: what one of them says of cookies and
+//! of other origins would hold for all.
 
 use axum::http::{HeaderMap, HeaderName, header};
 
@@ -15,8 +18,31 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::UPGRADE,
 ];
 
+/// What `Access-Control-Allow-Origin` and its like begin with.
+const CROSS_ORIGIN: &str = "access-control-";
+
+/// Removes from a request what is not for the runtime.
+pub fn strip_request(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    headers.remove(header::COOKIE);
+}
+
+/// Removes from an answer what is not for the client.
+pub fn strip_response(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    headers.remove(header::SET_COOKIE);
+    let of_origins: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with(CROSS_ORIGIN))
+        .cloned()
+        .collect();
+    for name in &of_origins {
+        headers.remove(name);
+    }
+}
+
 /// Removes the headers of one connection, and those that `Connection` names.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -31,9 +57,31 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use axum::http::HeaderValue;
     use proptest::prelude::*;
+
+    #[test]
+    fn cookies_pass_neither_way_and_rules_for_origins_not_to_clients() {
+        let mut headers = HeaderMap::new();
+        for name in ["cookie", "set-cookie", "access-control-allow-origin"] {
+            headers.append(name, HeaderValue::from_static("x"));
+            headers.append(name, HeaderValue::from_static("y"));
+        }
+        let names = |headers: &HeaderMap| -> BTreeSet<String> {
+            headers.keys().map(ToString::to_string).collect()
+        };
+        let (mut request, mut response) = (headers.clone(), headers);
+
+        strip_request(&mut request);
+        strip_response(&mut response);
+
+        let kept = ["access-control-allow-origin", "set-cookie"].map(str::to_owned);
+        assert_eq!(names(&request), kept.into());
+        assert_eq!(names(&response), ["cookie".to_owned()].into());
+    }
 
     proptest! {
         #[test]
@@ -53,10 +101,13 @@ mod tests {
             let listed = HeaderValue::try_from(names.join(", ")).unwrap();
             headers.append(header::CONNECTION, listed);
 
-            strip_hop_by_hop(&mut headers);
+            for strip in [strip_request, strip_response] {
+                let mut headers = headers.clone();
+                strip(&mut headers);
 
-            prop_assert_eq!(headers.len(), 1, "{:?}", headers);
-            prop_assert_eq!(headers.get(&kept).unwrap(), "kept");
+                prop_assert_eq!(headers.len(), 1, "{:?}", headers);
+                prop_assert_eq!(headers.get(&kept).unwrap(), "kept");
+            }
         }
     }
 }

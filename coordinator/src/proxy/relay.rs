@@ -9,38 +9,31 @@ use axum::body::Body;
 use axum::http::{Response, header};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::error::LastWord;
-use super::headers::strip_hop_by_hop;
-use super::upstream::{IDLE_TIMEOUT, UpstreamResponse};
+use super::headers::strip_response;
+use super::upstream::{FIRST_BYTE_TIMEOUT, IDLE_TIMEOUT, UpstreamResponse};
 use crate::balancer::permit::Permit;
 
 /// Turns an upstream's answer into the client's.
 pub fn relay(response: UpstreamResponse, permit: Permit) -> Response<Body> {
     let (mut head, upstream) = response.into_parts();
-    strip_hop_by_hop(&mut head.headers);
+    strip_response(&mut head.headers);
     let is_sized = head.headers.contains_key(header::CONTENT_LENGTH);
     let last_word = if is_sized {
         None
     } else {
         LastWord::of_stream(&head.headers)
     };
-    let body = RelayBody {
-        upstream,
-        idle: Box::pin(tokio::time::sleep(IDLE_TIMEOUT)),
-        last_word,
-        is_between_messages: true,
-        state: State::Streaming,
-        permit,
-    };
+    let body = RelayBody::new(upstream, last_word, permit);
     Response::from_parts(head, Body::new(body))
 }
 
 /// The upstream's body, watched.
-struct RelayBody {
-    upstream: Incoming,
+struct RelayBody<B> {
+    upstream: B,
+    /// Some servers send the head of an answer at once and load the model then.
     idle: Pin<Box<Sleep>>,
     /// What to tell the client if the upstream breaks; `None`: only the connection can tell.
     last_word: Option<LastWord>,
@@ -60,7 +53,10 @@ enum State {
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-impl http_body::Body for RelayBody {
+impl<B> http_body::Body for RelayBody<B>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
+{
     type Data = Bytes;
     type Error = BoxError;
 
@@ -85,7 +81,9 @@ impl http_body::Body for RelayBody {
         let failure: BoxError = match Pin::new(&mut this.upstream).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 this.idle.as_mut().reset(Instant::now() + IDLE_TIMEOUT);
-                if let (Some(last_word), Some(data)) = (this.last_word, frame.data_ref()) {
+                if let (Some(last_word), Some(data)) = (this.last_word, frame.data_ref())
+                    && !data.is_empty()
+                {
                     this.is_between_messages = data.ends_with(last_word.separator());
                 }
                 return Poll::Ready(Some(Ok(frame)));
@@ -116,7 +114,18 @@ impl http_body::Body for RelayBody {
     }
 }
 
-impl RelayBody {
+impl<B> RelayBody<B> {
+    fn new(upstream: B, last_word: Option<LastWord>, permit: Permit) -> Self {
+        Self {
+            upstream,
+            idle: Box::pin(tokio::time::sleep(FIRST_BYTE_TIMEOUT)),
+            last_word,
+            is_between_messages: true,
+            state: State::Streaming,
+            permit,
+        }
+    }
+
     fn fail(&mut self, failure: BoxError) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         tracing::warn!(
             agent.name = &*self.permit.candidate().name,
@@ -130,5 +139,104 @@ impl RelayBody {
         self.state = State::Told(last_word);
         let bytes = last_word.bytes(self.is_between_messages);
         Poll::Ready(Some(Ok(Frame::data(bytes))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use futures_util::StreamExt as _;
+    use http_body_util::{BodyExt as _, StreamBody};
+    use ollama_coordinator_common::id::AgentId;
+    use rstest::rstest;
+
+    use super::*;
+    use crate::registry::agent::{Candidate, Link};
+
+    const ERROR: &str = r#"{"error":"the agent that was answering broke off"}"#;
+
+    /// Relays chunks, each after a pause, and then a break; returns what the client gets.
+    async fn relayed(chunks: &[(Duration, &'static str)], last_word: Option<LastWord>) -> String {
+        let chunks = futures_util::stream::iter(chunks.to_vec()).then(async |(pause, text)| {
+            tokio::time::sleep(pause).await;
+            Ok(Frame::data(Bytes::from_static(text.as_bytes())))
+        });
+        let broken = futures_util::stream::iter([Err(BoxError::from("reset"))]);
+        let upstream = StreamBody::new(Box::pin(chunks.chain(broken)));
+        let mut body = RelayBody::new(upstream, last_word, permit());
+        let mut text = String::new();
+        while let Some(Ok(frame)) = body.frame().await {
+            text.push_str(str::from_utf8(frame.data_ref().unwrap()).unwrap());
+        }
+        text
+    }
+
+    fn permit() -> Permit {
+        Permit::claim(Candidate {
+            id: AgentId::new(),
+            name: "gpu".into(),
+            link: Link::Direct(([127, 0, 0, 1], 9).into()),
+            speaks_ollama: true,
+            in_flight: Arc::default(),
+        })
+    }
+
+    #[rstest]
+    #[case::whole_line(&["{\"a\":1}\n"], "{\"a\":1}\n")]
+    #[case::half_a_line(&["{\"a\":1}\n", "{\"b"], "{\"a\":1}\n{\"b\n")]
+    #[case::nothing_after_the_line(&["{\"a\":1}\n", ""], "{\"a\":1}\n")]
+    #[case::nothing_at_all(&[], "")]
+    #[tokio::test]
+    async fn error_of_a_broken_stream_has_a_line_of_its_own(
+        #[case] chunks: &[&'static str],
+        #[case] before: &str,
+    ) {
+        let chunks: Vec<_> = chunks.iter().map(|text| (Duration::ZERO, *text)).collect();
+
+        let text = relayed(&chunks, Some(LastWord::Line)).await;
+
+        assert_eq!(text, format!("{before}{ERROR}\n"));
+    }
+
+    #[rstest]
+    #[case::whole_event("data: 1\n\n", "data: 1\n\n")]
+    #[case::half_an_event("data: 1", "data: 1\n\n")]
+    #[case::open_event("data: 1\n", "data: 1\n\n\n")]
+    #[tokio::test]
+    async fn error_of_a_broken_stream_is_an_event_of_its_own(
+        #[case] chunk: &'static str,
+        #[case] before: &str,
+    ) {
+        let text = relayed(&[(Duration::ZERO, chunk)], Some(LastWord::Event)).await;
+
+        let rest = text.strip_prefix(before).expect(&text);
+        assert!(
+            rest.starts_with("data: {\"error\":") && rest.ends_with("}\n\n"),
+            "{text}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn first_chunk_may_take_as_long_as_loading_a_model() {
+        let late = (FIRST_BYTE_TIMEOUT.mul_f64(0.9), "first\n");
+
+        assert!(relayed(&[late], None).await.contains("first"));
+    }
+
+    #[rstest]
+    #[case::before_the_first_chunk(FIRST_BYTE_TIMEOUT, Duration::ZERO, "")]
+    #[case::between_two_chunks(Duration::ZERO, IDLE_TIMEOUT, "first\n")]
+    #[tokio::test(start_paused = true)]
+    async fn stream_that_pauses_for_too_long_is_given_up(
+        #[case] first: Duration,
+        #[case] second: Duration,
+        #[case] expected: &str,
+    ) {
+        let chunks = [(first, "first\n"), (second, "second\n")];
+        let late = chunks.map(|(pause, text)| (pause + Duration::from_secs(1), text));
+
+        assert_eq!(relayed(&late, None).await, expected);
     }
 }

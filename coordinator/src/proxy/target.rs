@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::request::Parts;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Deserialize;
 
@@ -14,7 +15,7 @@ use super::error::ProxyError;
 /// The most bytes a request may have: images travel in it as base64.
 pub const MAX_BODY_BYTES: usize = 128 * 1024 * 1024;
 /// How long a request body may pause.
-const BODY_TIMEOUT: Duration = Duration::from_mins(1);
+const BODY_PAUSE: Duration = Duration::from_secs(30);
 
 /// A request that can be sent, and sent again.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub struct Target {
 
 #[derive(Deserialize)]
 struct Peek<'a> {
-    #[serde(borrow, alias = "name")]
+    #[serde(borrow)]
     model: Option<Cow<'a, str>>,
 }
 
@@ -37,16 +38,29 @@ impl Target {
     /// Reads the request and finds out which model it asks for.
     pub async fn read(request: Request) -> Result<Self, ProxyError> {
         let (head, body) = request.into_parts();
-        let whole =
-            tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect());
-        let body = match whole.await {
-            Ok(Ok(collected)) => collected.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(ProxyError::TooLarge),
-            Ok(Err(_broken)) => return Err(ProxyError::BadBody("the body did not arrive whole")),
-            Err(_elapsed) => return Err(ProxyError::BadBody("the body did not arrive in time")),
-        };
+        let body = collect(body).await?;
         let model = model(&body)?;
         Ok(Self { model, head, body })
+    }
+}
+
+async fn collect(body: Body) -> Result<Bytes, ProxyError> {
+    let mut body = Limited::new(body, MAX_BODY_BYTES);
+    let mut whole = BytesMut::new();
+    loop {
+        let next = tokio::time::timeout(BODY_PAUSE, body.frame()).await;
+        match next.map_err(|_elapsed| ProxyError::BodyPaused(BODY_PAUSE))? {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    whole.extend_from_slice(data);
+                }
+            }
+            Some(Err(error)) if error.is::<LengthLimitError>() => return Err(ProxyError::TooLarge),
+            Some(Err(_broken)) => {
+                return Err(ProxyError::BadBody("the body did not arrive whole"));
+            }
+            None => return Ok(whole.freeze()),
+        }
     }
 }
 
@@ -71,7 +85,7 @@ mod tests {
         r#"{"model":"a:1b","stream":true,"unknown":[1,{"model":"b"}]}"#,
         "a:1b"
     )]
-    #[case(r#"{"name":"a"}"#, "a")]
+    #[case(r#"{"model":"a","name":"x"}"#, "a")]
     #[case(r#"{"model":"\u00e9"}"#, "é")]
     fn model_is_found_among_unknown_fields(#[case] body: &str, #[case] expected: &str) {
         assert_eq!(model(body.as_bytes()).unwrap(), expected);
@@ -82,6 +96,7 @@ mod tests {
     #[case("{}")]
     #[case(r#"{"model":""}"#)]
     #[case(r#"{"model":7}"#)]
+    #[case(r#"{"name":"a"}"#)]
     #[case("not json")]
     #[case("[]")]
     fn requests_without_a_model_are_refused(#[case] body: &str) {

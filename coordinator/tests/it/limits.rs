@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
+use ollama_coordinator_common::protocol::view::AgentView;
 use ollama_simulator::wait::PATIENCE;
 use rstest::rstest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -47,6 +48,47 @@ async fn half_sent_body_is_refused_in_time() {
     let answer = raw.read_until("request_timeout").await;
 
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+}
+
+#[tokio::test]
+async fn question_that_pauses_is_refused_in_time() {
+    let coordinator = TestCoordinator::builder().head_timeout(HOUR).start().await;
+    let mut raw = Raw::connect(coordinator.api.addr()).await;
+    raw.send("POST /api/chat HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{\"mod")
+        .await;
+
+    tokio::time::pause();
+    let answer = raw.read_until("nothing of the body arrived").await;
+
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+}
+
+#[tokio::test]
+async fn answer_that_nobody_reads_is_given_up() {
+    let body = "x".repeat(64 << 20);
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let coordinator = TestCoordinator::builder()
+        .write_timeout(SHORT)
+        .start()
+        .await;
+    let upstream = FakeUpstream::start(answer.leak()).await;
+    let mut agent = FakeAgent::new("gpu-1").with_models(&["a:latest"]);
+    agent.runtime = upstream.addr;
+    agent.join(coordinator.api).await;
+    let mut raw = Raw::connect(coordinator.api.addr()).await;
+
+    raw.send("POST /api/chat HTTP/1.1\r\nhost: x\r\ncontent-length: 13\r\n\r\n{\"model\":\"a\"}")
+        .await;
+    raw.read_until("200 OK").await;
+
+    let is_idle = |agent: &AgentView| agent.in_flight == 0;
+    coordinator
+        .api
+        .wait_for_agent(agent.id, "given up", is_idle)
+        .await;
 }
 
 #[tokio::test]

@@ -53,6 +53,45 @@ async fn pages_of_other_origins_may_call_the_api() {
 }
 
 #[rstest]
+#[case("/api/chat", Method::POST)]
+#[case("/v1/chat/completions", Method::POST)]
+#[case("/api/tags", Method::GET)]
+#[tokio::test]
+async fn pages_of_other_origins_may_ask_a_model_with_any_header(
+    #[case] path: &str,
+    #[case] method: Method,
+) {
+    let coordinator = TestCoordinator::new().await;
+    let mut preflight = request(Method::OPTIONS, path, "");
+    let mut ask = request(method.clone(), path, "{}");
+    let origin = header::HeaderValue::from_static("http://chat.example");
+    for (name, value) in [
+        (header::ACCESS_CONTROL_REQUEST_METHOD, method.as_str()),
+        (
+            header::ACCESS_CONTROL_REQUEST_HEADERS,
+            "authorization,x-stainless-lang",
+        ),
+    ] {
+        preflight.headers_mut().insert(name, value.parse().unwrap());
+    }
+    for asked in [&mut preflight, &mut ask] {
+        asked.headers_mut().insert(header::ORIGIN, origin.clone());
+    }
+
+    let allowed = coordinator.api.send(preflight).await;
+    let answer = coordinator.api.send(ask).await;
+
+    assert_eq!(allowed.status, StatusCode::OK);
+    assert_eq!(
+        allowed.header(header::ACCESS_CONTROL_ALLOW_HEADERS),
+        "authorization,x-stainless-lang"
+    );
+    for answer in [allowed, answer] {
+        assert_eq!(answer.header(header::ACCESS_CONTROL_ALLOW_ORIGIN), "*");
+    }
+}
+
+#[rstest]
 #[case("/")]
 #[case("/healthz")]
 #[case("/api/agents")]

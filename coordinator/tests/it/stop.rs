@@ -1,5 +1,7 @@
 //! How a coordinator ends when it is asked to: what was promised is kept, and nobody waits for ever.
 
+use std::time::Duration;
+
 use http::{Method, StatusCode};
 use ollama_coordinator_common::id::AgentId;
 use ollama_coordinator_common::protocol::view::AgentView;
@@ -7,14 +9,16 @@ use ollama_simulator::fault_proxy::{FaultProxy, ProxyFault};
 use ollama_simulator::runtime::ScriptedRuntime;
 use ollama_simulator::runtime::script::{FailureMode, RuntimeScript};
 use ollama_simulator::wait::{PATIENCE, wait_for};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 
 use crate::support::agent::FakeAgent;
 use crate::support::api::{Api, request};
 use crate::support::chat::chat;
-use crate::support::process::Machine;
+use crate::support::process::{Machine, binary};
 
 #[tokio::test]
 async fn registrations_acknowledged_while_it_stops_are_kept() {
@@ -103,6 +107,28 @@ async fn request_in_flight_is_finished_before_the_end() {
 }
 
 /// Registers new agents until the coordinator is gone; returns those that were accepted.
+/// A look at a runtime that says nothing takes a second and a half.
+#[tokio::test]
+async fn look_for_this_machines_runtime_does_not_hold_up_a_stop() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let mut command = binary(home.path());
+    command
+        .args(["--host=127.0.0.1", "--port=0"])
+        .env("OLLAMA_HOST", silent.local_addr().unwrap().to_string());
+    let mut child = command.spawn().unwrap();
+    let _look = timeout(PATIENCE, silent.accept()).await.unwrap().unwrap();
+    let started = Instant::now();
+
+    let id = i32::try_from(child.id().unwrap()).unwrap();
+    kill_process(Pid::from_raw(id).unwrap(), Signal::TERM).unwrap();
+    let status = timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
+
+    assert!(status.success(), "{status}");
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
 async fn register_until_refused(api: Api) -> Vec<AgentId> {
     let mut accepted = Vec::new();
     loop {

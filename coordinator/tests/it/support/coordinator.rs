@@ -57,6 +57,11 @@ impl Builder {
         self
     }
 
+    pub(crate) fn write_timeout(mut self, write_timeout: Duration) -> Self {
+        self.limits.write_timeout = write_timeout;
+        self
+    }
+
     pub(crate) fn max_connections(mut self, max_connections: usize) -> Self {
         self.limits.max_connections = max_connections;
         self

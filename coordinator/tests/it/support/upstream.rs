@@ -12,7 +12,10 @@ use tokio::task::JoinSet;
 const VERSION: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
     content-length: 17\r\nconnection: close\r\n\r\n{\"version\":\"1.0\"}";
 
-/// A server of one answer; looks at its version are answered as a runtime does.
+const NOT_FOUND: &[u8] =
+    b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// A server of one answer; looks at what it is are answered as a runtime does.
 #[derive(Debug)]
 pub(crate) struct FakeUpstream {
     pub(crate) addr: SocketAddr,
@@ -42,7 +45,7 @@ impl FakeUpstream {
         }
     }
 
-    /// Returns the requests so far but for looks at the version, each as it came over the wire.
+    /// Returns the requests so far but for looks at what it is, each as it came over the wire.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().clone()
     }
@@ -52,6 +55,9 @@ async fn serve(mut stream: TcpStream, answer: &str, kept: &Mutex<Vec<String>>) -
     let request = read_request(&mut stream).await?;
     if request.starts_with("GET /api/version ") {
         return stream.write_all(VERSION).await;
+    }
+    if request.starts_with("GET /healthz ") {
+        return stream.write_all(NOT_FOUND).await;
     }
     kept.lock().push(request);
     stream.write_all(answer.as_bytes()).await

@@ -1,0 +1,57 @@
+//! Which coordinators a request has passed, so that one that comes back is not sent round again.
+//!
+//! Every coordinator adds its instance to a header; one that finds itself there refuses.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use ollama_coordinator_common::id::InstanceId;
+
+/// The header that lists the coordinators passed.
+const HOP_HEADER: HeaderName = HeaderName::from_static("x-coordinator-hop");
+
+/// Returns whether a request has passed the coordinator `own`.
+pub fn has_passed(headers: &HeaderMap, own: InstanceId) -> bool {
+    let own = own.to_string();
+    headers
+        .get_all(HOP_HEADER)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|hop| hop.trim().eq_ignore_ascii_case(&own))
+}
+
+/// Adds `own` to the hops that the request `arrived` with, even if its `Connection` disowns them.
+pub fn add(forwarded: &mut HeaderMap, arrived: &HeaderMap, own: InstanceId) {
+    forwarded.remove(HOP_HEADER);
+    for hop in arrived.get_all(HOP_HEADER) {
+        forwarded.append(HOP_HEADER, hop.clone());
+    }
+    let own = HeaderValue::from_str(&own.to_string()).expect("a UUID is a header value");
+    forwarded.append(HOP_HEADER, own);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_knows_every_coordinator_that_it_has_passed() {
+        let [first, second, other] = std::array::from_fn(|_| InstanceId::new());
+        let (mut once, mut twice) = (HeaderMap::new(), HeaderMap::new());
+
+        add(&mut once, &HeaderMap::new(), first);
+        add(&mut twice, &once, second);
+
+        assert!(has_passed(&twice, first) && has_passed(&twice, second));
+        assert!(!has_passed(&twice, other) && !has_passed(&once, second));
+    }
+
+    #[test]
+    fn hops_that_a_proxy_has_joined_are_found() {
+        let own = InstanceId::new();
+        let mut headers = HeaderMap::new();
+        let joined = format!("{}, {own} ,x", InstanceId::new());
+        headers.insert(HOP_HEADER, joined.parse().unwrap());
+
+        assert!(has_passed(&headers, own));
+    }
+}
