@@ -1,9 +1,8 @@
 # The whole developer interface; `make` alone prints it. Everything that has to be installed goes
 # below .cache, except Debian packages, which only root gets.
 
-TOOLS := .cache/tools/bin
-CARGO_DENY_VERSION := 0.20.2
-CARGO_MACHETE_VERSION := 0.9.2
+CARGO_DENY := .cache/tools/cargo-deny-0.20.2/bin/cargo-deny
+CARGO_MACHETE := .cache/tools/cargo-machete-0.9.2/bin/cargo-machete
 
 .PHONY: help run test lint fmt bench faults bless deny
 
@@ -25,9 +24,10 @@ fmt: ## format the Rust code
 	cargo fmt --all
 
 bench: ## the benchmarks
-	cargo bench --workspace
+	cargo build --release --package ollama-coordinator --package ollama-agent
+	cargo run --release --package ollama-coordinator-bench
 
-faults: ## the long fault runs with their figures: 1,000 times kill -9, power losses
+faults: ## the long fault runs with their figures: 1,000 times kill -9, power loss, a fleet
 	OLLAMA_COORDINATOR_KILL_CYCLES=1000 POWER_LOSS_SEEDS=3000 OLLAMA_COORDINATOR_FLEET=1000 \
 		OLLAMA_COORDINATOR_PAUSE=90 \
 		cargo test --package ollama-coordinator --tests -- --nocapture persistence power_loss fleet
@@ -35,17 +35,13 @@ faults: ## the long fault runs with their figures: 1,000 times kill -9, power lo
 bless: ## accept what has changed in snapshots and generated files
 	INSTA_UPDATE=always OLLAMA_COORDINATOR_BLESS=1 cargo test --workspace
 
-deny: $(TOOLS)/cargo-deny $(TOOLS)/cargo-machete ## check dependencies: licences, sources, advisories, unused ones
-	$(TOOLS)/cargo-deny --offline check bans licenses sources
-	.ci/advisories $(TOOLS)/cargo-deny
-	$(TOOLS)/cargo-machete
+deny: $(CARGO_DENY) $(CARGO_MACHETE) ## check dependencies: licences, sources, advisories, unused ones
+	$(CARGO_DENY) --offline check bans licenses sources
+	.ci/advisories $(CARGO_DENY)
+	$(CARGO_MACHETE)
 
-$(TOOLS)/cargo-deny: Makefile
-	@echo "Installing cargo-deny into .cache/tools: this takes a few minutes, once"
-	cargo install --quiet --locked --force --root .cache/tools cargo-deny --version $(CARGO_DENY_VERSION)
-	@touch $@
-
-$(TOOLS)/cargo-machete: Makefile
-	@echo "Installing cargo-machete into .cache/tools: this takes a few minutes, once"
-	cargo install --quiet --locked --force --root .cache/tools cargo-machete --version $(CARGO_MACHETE_VERSION)
-	@touch $@
+# From .cache/tools/NAME-VERSION/bin/NAME: its name, and how `cargo install` writes the version.
+.cache/tools/%:
+	@echo "Installing $(@F) into .cache/tools: this takes a few minutes, once"
+	cargo install --quiet --locked --root $(abspath $(@D)/..) \
+		$(subst $(@F)-,$(@F)@,$(notdir $(abspath $(@D)/..)))

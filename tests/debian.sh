@@ -1,15 +1,14 @@
 # Sourced: gets Debian packages where that is allowed.
 
-# debian_package PACKAGE COMMAND PURPOSE: makes sure that COMMAND is there, or says that it is not.
+# debian_package PACKAGE PURPOSE: installs the package, or says why it is still missing.
 debian_package() {
-    command -v "$2" >/dev/null && return
     if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
-        echo "The Debian package $1 ($3) is missing and only root can install it" >&2
+        echo "The Debian package $1 ($2) is missing and only root can install it" >&2
         return
     fi
-    echo "Installing the Debian package $1 ($3)"
-    apt_get update && apt_get install --yes --no-install-recommends "$1" ||
-        echo "The Debian package $1 ($3) could not be installed" >&2
+    echo "Installing the Debian package $1 ($2)"
+    { apt_get update && apt_get install --yes --no-install-recommends "$1"; } ||
+        echo "The Debian package $1 ($2) could not be installed" >&2
 }
 
 apt_get() {

@@ -19,11 +19,12 @@ use tokio_util::sync::CancellationToken;
 use crate::api::error::ApiError;
 use crate::config::{Config, InvalidConfig, storage};
 use crate::proxy::Proxy;
-use crate::registry::{Registry, reaper};
+use crate::registry::table::Unsaved;
+use crate::registry::{Registry, reaper, saver};
 use crate::server::ServerLimits;
 use crate::state::{AppState, Process};
 use crate::storage::json::OpenError;
-use crate::storage::writer::{CommitError, Writer, WriterThread};
+use crate::storage::writer::{Writer, WriterThread};
 use crate::storage::{Store as _, StoreError};
 use crate::{api, banner, proxy, reach, server};
 
@@ -33,8 +34,6 @@ mod local;
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
 /// How long tasks may take to end after that.
 const TASK_GRACE_PERIOD: Duration = Duration::from_secs(5);
-/// How often the times last seen are saved.
-const SAVE_INTERVAL: Duration = Duration::from_mins(1);
 /// More open files than this are not asked for.
 const MAX_DESCRIPTORS: u64 = 1 << 20;
 /// Connections that wait in the system's queue.
@@ -151,11 +150,7 @@ fn start_tasks(registry: &Registry, shutdown: &Shutdown) -> Tasks {
         reaper::run(registry.clone(), token()),
     );
     tasks.spawn("reach", OnExit::Stop, reach::run(registry.clone(), token()));
-    tasks.spawn(
-        "saver",
-        OnExit::Stop,
-        save_regularly(registry.clone(), token()),
-    );
+    tasks.spawn("saver", OnExit::Stop, saver::run(registry.clone(), token()));
     tasks
 }
 
@@ -245,7 +240,7 @@ async fn unknown_route(uri: Uri) -> Response {
 }
 
 async fn finish(registry: &Registry, tasks: &Tasks, writer_thread: WriterThread) {
-    if let Err(error) = registry.save().await {
+    if let Err(error) = registry.save(Unsaved::HeardOf).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "Last save failed");
     }
     if let Err(remaining) = tasks.stop(TASK_GRACE_PERIOD).await {
@@ -268,27 +263,6 @@ async fn until(
         () = future => {}
     }
     Ok(())
-}
-
-/// Saves now and then; ends with an error when storage has ended, which stops the process.
-async fn save_regularly(registry: Registry, token: CancellationToken) -> Result<(), CommitError> {
-    let mut ticks = tokio::time::interval(SAVE_INTERVAL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    ticks.tick().await;
-    loop {
-        tokio::select! {
-            () = token.cancelled() => return Ok(()),
-            _ = ticks.tick() => {}
-        }
-        match registry.save().await {
-            Err(CommitError::Stopped) => return Err(CommitError::Stopped),
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "Saving the registry failed");
-            }
-            Ok(()) => {}
-        }
-    }
 }
 
 /// Binds before anything else is done, so that a port in use changes nothing.

@@ -100,7 +100,7 @@ fn start_text(config: &Config, local: SocketAddr, data_dir: &Path, recovery: &Re
     line("Data", &format!("{} ({recovery})", data_dir.display()));
     line("Listening", &listening(local));
     text.push('\n');
-    text.push_str(&join_text(local));
+    text.push_str(&join_text(config, local));
     text
 }
 
@@ -117,12 +117,15 @@ fn listening(local: SocketAddr) -> String {
     }
 }
 
-fn join_text(local: SocketAddr) -> String {
+fn join_text(config: &Config, local: SocketAddr) -> String {
     let host = match local.ip() {
         ip if ip.is_loopback() => {
-            return "  Only this machine can reach it. To add others, start it without --dev and \
-                    with a --host that they can reach.\n\n"
-                .to_owned();
+            let how = if config.dev {
+                "without --dev"
+            } else {
+                "with a --host that they can reach"
+            };
+            return format!("  Only this machine can reach it. To add others, start it {how}.\n\n");
         }
         ip if ip.is_unspecified() => "ADDRESS-OF-THIS-MACHINE".to_owned(),
         IpAddr::V4(ip) => ip.to_string(),

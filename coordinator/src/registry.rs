@@ -3,7 +3,6 @@
 //! [`Registry`] is a cheap handle over a pure table. It hands changes to storage and answers when
 //! they are durable; it knows no HTTP and no files, and no lock guard leaves it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,7 +14,7 @@ use ollama_coordinator_common::protocol::heartbeat::HeartbeatRequest;
 use ollama_coordinator_common::protocol::runtime::RuntimeReport;
 use ollama_coordinator_common::protocol::view::PatchAgentRequest;
 use ollama_coordinator_common::secret::SecretHash;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::{Notify, broadcast, oneshot};
 use tokio::time::Instant;
 
@@ -26,8 +25,10 @@ use crate::storage::writer::{CommitError, Writer};
 pub mod agent;
 pub mod candidates;
 pub mod lease;
+mod list;
 pub mod reaper;
 pub mod registration;
+pub mod saver;
 pub mod snapshot;
 pub mod table;
 pub mod transition;
@@ -35,15 +36,16 @@ pub mod transition;
 use agent::Moment;
 use candidates::Candidates;
 use lease::LeasePolicy;
+use list::ListCache;
 use registration::{Granted, NewAgent, RegisterError};
 use snapshot::AgentSnapshot;
-use table::{AgentTable, Counts, ReachCheck, Registration, RenewError, Renewed, Ticket};
+use table::{AgentTable, Counts, ReachCheck, Registration, RenewError, Renewed, Ticket, Unsaved};
 use transition::Transition;
 
 /// How many transitions a slow reader may fall behind.
 const TRANSITION_BACKLOG: usize = 4_096;
-/// How long the bytes of a whole list stay good for the times last seen and the load in it.
-const LIST_MAX_AGE: Duration = Duration::from_secs(1);
+/// How long a save waits for more to save.
+const SAVE_DELAY: Duration = Duration::from_millis(500);
 
 /// A handle to the one registry of this process.
 #[derive(Clone)]
@@ -56,7 +58,8 @@ struct Shared {
     transitions: broadcast::Sender<Transition>,
     reach_wanted: Notify,
     candidates: RwLock<Arc<Candidates>>,
-    list: Mutex<Option<CachedList>>,
+    list: ListCache,
+    save_wanted: Notify,
     heartbeats: AtomicU64,
     registrations: AtomicU64,
     expired_leases: AtomicU64,
@@ -71,12 +74,6 @@ pub struct Totals {
     pub registrations: u64,
     /// Agents taken offline for their silence.
     pub expired_leases: u64,
-}
-
-struct CachedList {
-    revision: u64,
-    made_at: Instant,
-    bytes: Bytes,
 }
 
 /// Why a change of a known agent failed.
@@ -110,7 +107,8 @@ impl Registry {
             transitions: broadcast::Sender::new(TRANSITION_BACKLOG),
             reach_wanted: Notify::new(),
             candidates: RwLock::default(),
-            list: Mutex::new(None),
+            list: ListCache::default(),
+            save_wanted: Notify::new(),
             heartbeats: AtomicU64::new(0),
             registrations: AtomicU64::new(0),
             expired_leases: AtomicU64::new(0),
@@ -128,8 +126,7 @@ impl Registry {
             let mut table = self.0.table.lock();
             match table.register(&new, Moment::now())? {
                 Registration::Settled(granted) => {
-                    drop(table);
-                    self.after_change();
+                    self.tell_unlocking(table);
                     self.0.registrations.fetch_add(1, Ordering::Relaxed);
                     return Ok(granted);
                 }
@@ -151,9 +148,7 @@ impl Registry {
         self.0.heartbeats.fetch_add(1, Ordering::Relaxed);
         let mut table = self.0.table.lock();
         let renewed = table.renew(id, secret, heartbeat, Moment::now());
-        let transitions = table.take_transitions();
-        drop(table);
-        self.tell(transitions);
+        self.tell_unlocking(table);
         renewed
     }
 
@@ -168,17 +163,10 @@ impl Registry {
     ) -> Result<(), UpdateError> {
         let committed = {
             let mut table = self.0.table.lock();
-            let known = table
-                .get(id, Moment::now())
-                .ok_or(UpdateError::UnknownAgent)?;
-            if known.stored.secret_hash.is_some() && known.stored.secret_hash != secret {
-                return Err(UpdateError::WrongSecret);
+            match table.leave(id, secret, session, Moment::now())? {
+                Some(ticket) => self.commit(&mut table, ticket),
+                None => return Ok(()),
             }
-            if session.is_some() && known.stored.session != session {
-                return Ok(());
-            }
-            let ticket = table.update(id, |record| record.left_at = Some(Utc::now()));
-            self.commit(&mut table, ticket.ok_or(UpdateError::UnknownAgent)?)
         };
         committed.await.map_err(UpdateError::NotDurable)?;
         Ok(())
@@ -188,7 +176,7 @@ impl Registry {
     pub async fn patch(&self, id: AgentId, patch: PatchAgentRequest) -> Result<(), UpdateError> {
         let committed = {
             let mut table = self.0.table.lock();
-            let ticket = table.update(id, |record| apply_patch(record, patch));
+            let ticket = table.patch(id, patch, Moment::now());
             self.commit(&mut table, ticket.ok_or(UpdateError::UnknownAgent)?)
         };
         committed.await.map_err(UpdateError::NotDurable)?;
@@ -199,7 +187,9 @@ impl Registry {
     pub async fn remove(&self, id: AgentId) -> Result<(), UpdateError> {
         let committed = {
             let mut table = self.0.table.lock();
-            let ticket = table.remove(id).ok_or(UpdateError::UnknownAgent)?;
+            let ticket = table
+                .remove(id, Moment::now())
+                .ok_or(UpdateError::UnknownAgent)?;
             self.commit(&mut table, ticket)
         };
         committed.await.map_err(UpdateError::NotDurable)?;
@@ -218,39 +208,37 @@ impl Registry {
 
     /// Returns all agents as a JSON array, made anew only when something changed.
     ///
-    /// The times last seen and the load figures in it may be a second old.
+    /// The times last seen, load figures and in-flight counts in it may be a second old.
     pub fn list_json(&self) -> Bytes {
         let now = Moment::now();
-        let mut list = self.0.list.lock();
         let revision = self.0.table.lock().revision();
-        let is_good = |cached: &&CachedList| {
-            cached.revision == revision && now.mono - cached.made_at < LIST_MAX_AGE
-        };
-        if let Some(cached) = list.as_ref().filter(is_good) {
-            return cached.bytes.clone();
+        if let Some(json) = self.0.list.get(revision, now.mono) {
+            return json;
         }
-        let agents = self.0.table.lock().snapshot(now);
+        let (revision, agents) = {
+            let table = self.0.table.lock();
+            (table.revision(), table.snapshot(now))
+        };
         let json = serde_json::to_vec(&agents).expect("agent documents serialise");
-        let bytes = Bytes::from(json);
-        *list = Some(CachedList {
-            revision,
-            made_at: now.mono,
-            bytes: bytes.clone(),
-        });
-        bytes
+        let json = Bytes::from(json);
+        self.0.list.put(revision, now.mono, json.clone());
+        json
     }
 
     /// Returns the agents that may get requests, by model.
     pub fn candidates(&self) -> Arc<Candidates> {
-        let table = self.0.table.lock();
-        let revision = table.revision();
         let known = Arc::clone(&self.0.candidates.read());
-        if known.revision() == revision {
-            return known;
+        let candidates = {
+            let table = self.0.table.lock();
+            if known.revision() == table.routing_revision() {
+                return known;
+            }
+            Arc::new(Candidates::of(&table))
+        };
+        let mut newest = self.0.candidates.write();
+        if newest.revision() < candidates.revision() {
+            *newest = Arc::clone(&candidates);
         }
-        let candidates = Arc::new(Candidates::of(&table));
-        drop(table);
-        *self.0.candidates.write() = Arc::clone(&candidates);
         candidates
     }
 
@@ -299,12 +287,44 @@ impl Registry {
     }
 
     /// Saves what has changed without having to be durable at once, such as the times last seen.
-    pub async fn save(&self) -> Result<(), CommitError> {
-        let changes: Vec<Change> = self.0.table.lock().take_unsaved(Moment::now());
-        if changes.is_empty() {
-            return Ok(());
+    pub async fn save(&self, which: Unsaved) -> Result<(), CommitError> {
+        let (settled, answer) = oneshot::channel();
+        {
+            let mut table = self.0.table.lock();
+            let unsaved = table.take_unsaved(which, Moment::now());
+            if unsaved.is_empty() {
+                return Ok(());
+            }
+            let registry = self.clone();
+            let put = |stored: &Arc<StoredAgent>| Change::Put(Arc::clone(stored));
+            let changes = unsaved.iter().map(put).collect();
+            let taken = unsaved.clone();
+            let submitted = self.0.writer.submit(changes, move |committed| {
+                if committed.is_err() {
+                    registry.0.table.lock().put_back_unsaved(&taken);
+                }
+                // The caller may have gone; what is saved is saved.
+                drop(settled.send(committed));
+            });
+            if submitted.is_err() {
+                table.put_back_unsaved(&unsaved);
+            }
+            submitted?;
         }
-        self.0.writer.commit(changes).await
+        answer.await.unwrap_or(Err(CommitError::Stopped))
+    }
+
+    /// Resolves when something should be saved soon: an agent is back, so that its time last seen
+    /// in the file no longer tells that it lives.
+    pub async fn save_wanted(&self) {
+        self.0.save_wanted.notified().await;
+        tokio::time::sleep(SAVE_DELAY).await;
+    }
+
+    /// Has an agent's address tried soon, because a request could not be sent there.
+    pub fn doubt_reach(&self, id: AgentId) {
+        self.0.table.lock().doubt_reach(id, Instant::now());
+        self.0.reach_wanted.notify_one();
     }
 
     /// Takes up to `most` addresses that have to be tried.
@@ -342,7 +362,7 @@ impl Registry {
                 drop(settled.send(outcome));
             });
         if submitted.is_err() {
-            table.abandon(&ticket);
+            table.abandon(&ticket, Moment::now());
         }
         async move {
             submitted?;
@@ -359,7 +379,7 @@ impl Registry {
         let outcome = match committed {
             Ok(()) => Ok(table.publish(ticket, Moment::now())),
             Err(error) => {
-                table.abandon(&ticket);
+                table.abandon(&ticket, Moment::now());
                 Err(error)
             }
         };
@@ -367,45 +387,43 @@ impl Registry {
         outcome
     }
 
-    fn after_change(&self) {
-        let table = self.0.table.lock();
-        self.tell_unlocking(table);
-    }
-
-    fn tell_unlocking(&self, mut table: parking_lot::MutexGuard<'_, AgentTable>) {
+    /// Tells subscribers in the order of events, then unlocks, then writes the log.
+    fn tell_unlocking(&self, mut table: MutexGuard<'_, AgentTable>) {
         let transitions = table.take_transitions();
-        drop(table);
-        self.tell(transitions);
-    }
-
-    fn tell(&self, transitions: Vec<Transition>) {
         if transitions.is_empty() {
             return;
         }
+        if self.0.transitions.receiver_count() > 0 {
+            for transition in &transitions {
+                // The last reader may have gone just now.
+                drop(self.0.transitions.send(transition.clone()));
+            }
+        }
+        drop(table);
         self.0.reach_wanted.notify_one();
         for transition in transitions {
             transition.log();
-            if let Transition::Expired { .. } = transition {
-                self.0.expired_leases.fetch_add(1, Ordering::Relaxed);
+            match transition {
+                Transition::Expired { .. } => {
+                    self.0.expired_leases.fetch_add(1, Ordering::Relaxed);
+                }
+                Transition::Returned(_) => self.0.save_wanted.notify_one(),
+                Transition::Joined(_)
+                | Transition::Left(_)
+                | Transition::RoutabilityChanged(_)
+                | Transition::Changed(_)
+                | Transition::Removed(_)
+                | Transition::IsolationSuspected { .. } => {}
             }
-            // Nobody listens when no dashboard is open.
-            drop(self.0.transitions.send(transition));
         }
     }
 }
 
-fn apply_patch(record: &mut StoredAgent, patch: PatchAgentRequest) {
-    let unless_empty = |text: String| Some(text).filter(|text| !text.is_empty());
-    if let Some(name) = patch.display_name {
-        record.display_name = unless_empty(name);
-    }
-    if let Some(notes) = patch.notes {
-        record.notes = unless_empty(notes);
-    }
-    if let Some(labels) = patch.labels {
-        record.labels = BTreeMap::from_iter(labels);
-    }
-    if let Some(draining) = patch.draining {
-        record.draining = draining;
+impl From<RenewError> for UpdateError {
+    fn from(error: RenewError) -> Self {
+        match error {
+            RenewError::UnknownAgent => Self::UnknownAgent,
+            RenewError::WrongSecret | RenewError::DuplicateIdentity => Self::WrongSecret,
+        }
     }
 }

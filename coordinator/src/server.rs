@@ -22,8 +22,11 @@ use tower::ServiceExt as _;
 
 use crate::api::address::Peer;
 
-/// How long a request head may take to arrive.
+/// How long the first request head of a connection may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may then be idle: longer than the longest heartbeat interval, so that
+/// agents need not dial for each heartbeat.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// How many connections are served at once; further ones wait in the system's queue.
 const MAX_CONNECTIONS: usize = 100_000;
 /// How long to wait when the system has no file descriptor left.
@@ -32,8 +35,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Limits of a server; the defaults are for production.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerLimits {
-    /// How long a request head may take to arrive.
+    /// How long the first request head of a connection may take to arrive.
     pub head_timeout: Duration,
+    /// How long it may take until the head of a further request has arrived.
+    pub idle_timeout: Duration,
     /// How many connections are served at once.
     pub max_connections: usize,
 }
@@ -42,6 +47,7 @@ impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             head_timeout: HEAD_TIMEOUT,
+            idle_timeout: IDLE_TIMEOUT,
             max_connections: MAX_CONNECTIONS,
         }
     }
@@ -69,13 +75,16 @@ pub async fn serve(
             continue;
         };
         let router = router.clone();
+        let asked = CancellationToken::new();
+        let silent = silent_for(limits.head_timeout, asked.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
+            asked.cancel();
             request.extensions_mut().insert(peer);
             router.clone().oneshot(request.map(Body::new))
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(limits.head_timeout)
+            .header_read_timeout(limits.idle_timeout)
             .serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watch(connection);
         let force = force.clone();
@@ -90,6 +99,7 @@ pub async fn serve(
                         tracing::debug!(peer.addr = %remote, %error, "Connection ended early");
                     }
                 }
+                () = silent => tracing::debug!(peer.addr = %remote, "Connection asked for nothing"),
                 () = force.cancelled() => {}
             }
             drop(permit);
@@ -101,6 +111,16 @@ pub async fn serve(
         () = force.cancelled() => {}
     }
     Ok(())
+}
+
+/// Resolves when no request has come within `head_timeout`.
+async fn silent_for(head_timeout: Duration, asked: CancellationToken) {
+    if tokio::time::timeout(head_timeout, asked.cancelled())
+        .await
+        .is_ok()
+    {
+        std::future::pending::<()>().await;
+    }
 }
 
 type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);

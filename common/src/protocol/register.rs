@@ -67,7 +67,7 @@ pub struct RegisterResponse {
     pub id: AgentId,
     /// Always `online` after registering.
     pub status: AgentStatus,
-    /// Grows by one with each accepted session of this agent.
+    /// Grows with each accepted session.
     pub epoch: u64,
     /// How often to send heartbeats and how long silence is tolerated.
     pub lease: LeaseTerms,

@@ -89,7 +89,7 @@ pub struct AgentView {
     /// The agent's own version.
     #[serde(default)]
     pub agent_version: Option<String>,
-    /// Grows by one with each accepted session.
+    /// Grows with each accepted session.
     pub epoch: u64,
     /// The id it had before it learnt that another process uses that one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+const GOOGLE_METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
+
 /// The two ends of the connection a request came over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
@@ -58,7 +60,10 @@ fn never_dialled(address: IpAddr) -> Option<&'static str> {
         IpAddr::V4(v4) => {
             v4 == Ipv4Addr::new(169, 254, 169, 254) || v4 == Ipv4Addr::new(100, 100, 100, 200)
         }
-        IpAddr::V6(v6) => v6 == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+        IpAddr::V6(v6) => {
+            let [first, second, ..] = v6.segments();
+            (first, second) == (0xfd00, 0xec2) || v6 == GOOGLE_METADATA_V6
+        }
     };
     let is_link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local(),
@@ -132,6 +137,8 @@ mod tests {
     #[case::metadata("169.254.169.254", "192.168.1.21")]
     #[case::other_metadata("100.100.100.200", "192.168.1.21")]
     #[case::metadata_v6("fd00:ec2::254", "192.168.1.21")]
+    #[case::credentials_v6("fd00:ec2::23", "192.168.1.21")]
+    #[case::metadata_google_v6("fd20:ce::254", "192.168.1.21")]
     #[case::link_local("169.254.7.7", "169.254.7.7")]
     #[case::link_local_v6("fe80::1", "fe80::1")]
     #[case::multicast("224.0.0.1", "192.168.1.21")]

@@ -48,6 +48,9 @@ impl<S: Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJsonBody
     }
 }
 
+/// Refuses what is said to be something else than JSON.
+///
+/// `curl -d` says that everything is a form; there are no forms here, so it is taken for JSON.
 fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(value) = headers.get(header::CONTENT_TYPE) else {
         return Ok(());
@@ -59,7 +62,9 @@ fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
         .next()
         .unwrap_or_default()
         .trim();
-    let is_json = essence.eq_ignore_ascii_case("application/json")
+    let is_curls_default = essence.eq_ignore_ascii_case("application/x-www-form-urlencoded");
+    let is_json = is_curls_default
+        || essence.eq_ignore_ascii_case("application/json")
         || (essence.starts_with("application/") && essence.ends_with("+json"));
     if is_json {
         Ok(())

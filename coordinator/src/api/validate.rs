@@ -1,12 +1,13 @@
 //! Rules for what callers write, each broken one named with its field. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::RangeInclusive;
 
 use ollama_coordinator_common::protocol::error::FieldError;
 use ollama_coordinator_common::protocol::heartbeat::HeartbeatRequest;
 use ollama_coordinator_common::protocol::register::RegisterRequest;
-use ollama_coordinator_common::protocol::runtime::RuntimeReport;
-use ollama_coordinator_common::protocol::system::SystemInfo;
+use ollama_coordinator_common::protocol::runtime::{Model, RuntimeReport};
+use ollama_coordinator_common::protocol::system::{Metrics, SystemInfo};
 use ollama_coordinator_common::protocol::view::PatchAgentRequest;
 
 use super::error::ApiError;
@@ -16,6 +17,8 @@ const MAX_NOTES: usize = 4_096;
 const MAX_LABELS: usize = 64;
 const MAX_MODELS: usize = 2_000;
 const MAX_GPUS: usize = 64;
+/// The most words a list such as a model's capabilities may have.
+const MAX_WORDS: usize = 32;
 
 /// Collects broken rules, so that a caller learns all of them at once.
 #[derive(Debug, Default)]
@@ -41,11 +44,13 @@ pub fn registration(request: &RegisterRequest) -> Result<(), ApiError> {
 
 /// Checks a heartbeat.
 pub fn heartbeat(request: &HeartbeatRequest) -> Result<(), ApiError> {
-    let Some(report) = &request.runtime else {
-        return Ok(());
-    };
     let mut rules = Rules::default();
-    rules.report(report);
+    if let Some(report) = &request.runtime {
+        rules.report(report);
+    }
+    if let Some(metrics) = &request.metrics {
+        rules.metrics(metrics);
+    }
     rules.verdict()
 }
 
@@ -110,22 +115,58 @@ impl Rules {
 
     fn report(&mut self, report: &RuntimeReport) {
         self.optional("runtime.version", report.version.as_deref());
-        if report.models.len() > MAX_MODELS {
-            self.broken("runtime.models", "must have at most 2000 entries");
+        let too_many = report.models.len().max(report.loaded_models.len()) > MAX_MODELS;
+        if too_many {
+            self.broken(
+                "runtime.models",
+                "must have at most 2000 entries, as loaded_models",
+            );
             return;
         }
-        if report.loaded_models.len() > MAX_MODELS {
-            self.broken("runtime.loaded_models", "must have at most 2000 entries");
-            return;
-        }
+        let mut names = HashSet::new();
         for (index, model) in report.models.iter().enumerate() {
-            if model.name.is_empty() {
-                self.broken(format!("runtime.models[{index}].name"), "must not be empty");
+            let field = |name: &str| format!("runtime.models[{index}].{name}");
+            self.name(&field("name"), &model.name);
+            if !names.insert(&model.name) {
+                self.broken(field("name"), "must not appear twice");
             }
-            self.text(format!("runtime.models[{index}].name"), &model.name);
+            self.model(model, &field);
         }
         for (index, model) in report.loaded_models.iter().enumerate() {
-            self.text(format!("runtime.loaded_models[{index}].name"), &model.name);
+            let field = |name: &str| format!("runtime.loaded_models[{index}].{name}");
+            self.name(&field("name"), &model.name);
+            self.optional(&field("expires_at"), model.expires_at.as_deref());
+        }
+    }
+
+    fn model(&mut self, model: &Model, field: &impl Fn(&str) -> String) {
+        self.optional(&field("digest"), model.digest.as_deref());
+        self.optional(&field("modified_at"), model.modified_at.as_deref());
+        self.list(&field("capabilities"), &model.capabilities);
+        let Some(details) = &model.details else {
+            return;
+        };
+        self.text(field("details.parent_model"), &details.parent_model);
+        self.text(field("details.format"), &details.format);
+        self.text(field("details.family"), &details.family);
+        self.text(field("details.parameter_size"), &details.parameter_size);
+        self.text(
+            field("details.quantization_level"),
+            &details.quantization_level,
+        );
+        self.list(
+            &field("details.families"),
+            details.families.as_deref().unwrap_or_default(),
+        );
+    }
+
+    fn list(&mut self, field: &str, texts: &[String]) {
+        if texts.len() > MAX_WORDS {
+            self.broken(field, "must have at most 32 entries");
+            return;
+        }
+        for text in texts {
+            self.text(field, text);
         }
     }
 
@@ -136,11 +177,34 @@ impl Rules {
         let gpus = system.gpus.as_deref().unwrap_or_default();
         if gpus.len() > MAX_GPUS {
             self.broken("system_info.gpus", "must have at most 64 entries");
+            return;
         }
         for (index, gpu) in gpus.iter().enumerate() {
-            self.text(format!("system_info.gpus[{index}].name"), &gpu.name);
-            self.optional("system_info.gpus.driver", gpu.driver.as_deref());
+            self.name(&format!("system_info.gpus[{index}].name"), &gpu.name);
+            self.optional(
+                &format!("system_info.gpus[{index}].driver"),
+                gpu.driver.as_deref(),
+            );
         }
+    }
+
+    fn metrics(&mut self, metrics: &Metrics) {
+        let mut figure = |field: &str, value: Option<f32>, range: RangeInclusive<f32>| {
+            if value.is_some_and(|value| !range.contains(&value)) {
+                let (min, max) = (range.start(), range.end());
+                self.broken(
+                    format!("metrics.{field}"),
+                    &format!("must be {min} to {max}"),
+                );
+            }
+        };
+        figure("cpu_percent", metrics.cpu_percent, 0.0..=100.0);
+        figure("gpu_percent", metrics.gpu_percent, 0.0..=100.0);
+        figure(
+            "gpu_temperature_celsius",
+            metrics.gpu_temperature_celsius,
+            -100.0..=1000.0,
+        );
     }
 
     fn labels(&mut self, labels: &BTreeMap<String, String>) {
@@ -148,7 +212,12 @@ impl Rules {
             self.broken("labels", "must be at most 64");
         }
         for (key, value) in labels {
-            self.name("labels", key);
+            let field = if key.is_empty() {
+                "labels".to_owned()
+            } else {
+                format!("labels.{}", key.escape_default())
+            };
+            self.name(&field, key);
             self.text(format!("labels.{}", key.escape_default()), value);
         }
     }
@@ -170,4 +239,88 @@ fn is_hidden(c: char) -> bool {
             | '\u{2066}'..='\u{2069}' | '\u{feff}'
     );
     c.is_control() || reorders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ollama_coordinator_common::protocol::runtime::{LoadedModel, ModelDetails};
+    use rstest::rstest;
+
+    fn fields(verdict: Result<(), ApiError>) -> Vec<String> {
+        match verdict {
+            Ok(()) => Vec::new(),
+            Err(ApiError::Invalid(errors)) => errors.into_iter().map(|e| e.field).collect(),
+            Err(other) => panic!("it names no fields: {other}"),
+        }
+    }
+
+    fn with_report(change: impl FnOnce(&mut RuntimeReport)) -> HeartbeatRequest {
+        let mut report = RuntimeReport {
+            models: vec![Model::named("a")],
+            ..RuntimeReport::default()
+        };
+        change(&mut report);
+        HeartbeatRequest {
+            runtime: Some(report),
+            ..HeartbeatRequest::default()
+        }
+    }
+
+    fn with_details(change: impl FnOnce(&mut ModelDetails)) -> HeartbeatRequest {
+        let mut details = ModelDetails::default();
+        change(&mut details);
+        with_report(|report| report.models[0].details = Some(details))
+    }
+
+    fn loaded(name: &str, expires_at: &str) -> LoadedModel {
+        LoadedModel {
+            name: name.to_owned(),
+            size: None,
+            size_vram: None,
+            expires_at: Some(expires_at.to_owned()),
+            context_length: None,
+        }
+    }
+
+    #[rstest]
+    #[case(with_report(|r| r.models[0].name.clear()), "runtime.models[0].name")]
+    #[case(with_report(|r| r.models.push(Model::named("a"))), "runtime.models[1].name")]
+    #[case(with_report(|r| r.models[0].digest = Some("\u{1b}[2J".to_owned())), "runtime.models[0].digest")]
+    #[case(with_report(|r| r.models[0].modified_at = Some("x".repeat(256))), "runtime.models[0].modified_at")]
+    #[case(with_report(|r| r.models[0].capabilities = vec!["x".to_owned(); 33]), "runtime.models[0].capabilities")]
+    #[case(with_report(|r| r.loaded_models.push(loaded("", "soon"))), "runtime.loaded_models[0].name")]
+    #[case(with_report(|r| r.loaded_models.push(loaded("a", "\u{202e}"))), "runtime.loaded_models[0].expires_at")]
+    #[case(with_details(|d| d.family = "\n".to_owned()), "runtime.models[0].details.family")]
+    #[case(with_details(|d| d.families = Some(vec!["\u{feff}".to_owned()])), "runtime.models[0].details.families")]
+    fn every_text_of_a_report_is_checked(#[case] request: HeartbeatRequest, #[case] field: &str) {
+        assert_eq!(fields(heartbeat(&request)), [field]);
+    }
+
+    #[rstest]
+    #[case(Some(-1.0))]
+    #[case(Some(100.5))]
+    #[case(Some(f32::INFINITY))]
+    fn percentages_are_percentages(#[case] cpu_percent: Option<f32>) {
+        let metrics = Some(Metrics {
+            cpu_percent,
+            ..Metrics::default()
+        });
+        let request = HeartbeatRequest {
+            metrics,
+            ..HeartbeatRequest::default()
+        };
+
+        assert_eq!(fields(heartbeat(&request)), ["metrics.cpu_percent"]);
+    }
+
+    #[test]
+    fn joined_emoji_are_no_hidden_text() {
+        let patch_name = PatchAgentRequest {
+            display_name: Some("\u{1f469}\u{200d}\u{1f4bb}".to_owned()),
+            ..PatchAgentRequest::default()
+        };
+
+        assert_eq!(fields(patch(&patch_name)), Vec::<String>::new());
+    }
 }

@@ -57,15 +57,29 @@ impl LastWord {
         }
     }
 
-    /// Returns the bytes to send.
-    pub fn bytes(self) -> Bytes {
+    /// Returns what ends each message of such a stream.
+    pub fn separator(self) -> &'static [u8] {
         match self {
-            Self::Line => Bytes::from(format!("{}\n", json!({ "error": BROKEN_OFF }))),
+            Self::Line => b"\n",
+            Self::Event => b"\n\n",
+        }
+    }
+
+    /// Returns the bytes to send; a message that the stream broke in the middle of is ended first.
+    pub fn bytes(self, is_between_messages: bool) -> Bytes {
+        let message = match self {
+            Self::Line => json!({ "error": BROKEN_OFF }).to_string(),
             Self::Event => {
                 let body = Dialect::OpenAi.body(StatusCode::BAD_GATEWAY, BROKEN_OFF);
-                Bytes::from(format!("data: {body}\n\n"))
+                format!("data: {body}")
             }
-        }
+        };
+        let before: &[u8] = if is_between_messages {
+            b""
+        } else {
+            self.separator()
+        };
+        Bytes::from([before, message.as_bytes(), self.separator()].concat())
     }
 }
 

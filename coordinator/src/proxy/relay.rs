@@ -31,6 +31,7 @@ pub fn relay(response: UpstreamResponse, permit: Permit) -> Response<Body> {
         upstream,
         idle: Box::pin(tokio::time::sleep(IDLE_TIMEOUT)),
         last_word,
+        is_between_messages: true,
         state: State::Streaming,
         permit,
     };
@@ -43,6 +44,8 @@ struct RelayBody {
     idle: Pin<Box<Sleep>>,
     /// What to tell the client if the upstream breaks; `None`: only the connection can tell.
     last_word: Option<LastWord>,
+    /// Whether what was sent so far ends where a line or an event does.
+    is_between_messages: bool,
     state: State,
     permit: Permit,
 }
@@ -82,6 +85,9 @@ impl http_body::Body for RelayBody {
         let failure: BoxError = match Pin::new(&mut this.upstream).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 this.idle.as_mut().reset(Instant::now() + IDLE_TIMEOUT);
+                if let (Some(last_word), Some(data)) = (this.last_word, frame.data_ref()) {
+                    this.is_between_messages = data.ends_with(last_word.separator());
+                }
                 return Poll::Ready(Some(Ok(frame)));
             }
             Poll::Ready(None) => {
@@ -122,6 +128,7 @@ impl RelayBody {
             return Poll::Ready(Some(Err(failure)));
         };
         self.state = State::Told(last_word);
-        Poll::Ready(Some(Ok(Frame::data(last_word.bytes()))))
+        let bytes = last_word.bytes(self.is_between_messages);
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
 }

@@ -1,13 +1,15 @@
 //! The routable agents by model, made once per change of the registry.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use ollama_coordinator_common::protocol::runtime::{Model, RuntimeKind};
 
 use super::agent::{Candidate, Link};
 use super::snapshot::full_model_name;
 use super::table::AgentTable;
+use crate::storage::agent::StoredAgent;
 
 /// Who can serve what, at one revision of the registry.
 #[derive(Debug, Default)]
@@ -15,43 +17,60 @@ pub struct Candidates {
     revision: u64,
     by_model: HashMap<String, Vec<Candidate>>,
     models: BTreeMap<String, Model>,
+    /// Models of agents that are not routable now.
+    elsewhere: HashSet<String>,
     versions: BTreeMap<String, usize>,
 }
 
 impl Candidates {
-    /// Collects the routable agents of `table`.
+    /// Collects what `table` knows.
     pub(super) fn of(table: &AgentTable) -> Self {
         let mut candidates = Self {
-            revision: table.revision(),
+            revision: table.routing_revision(),
             ..Self::default()
         };
-        for (stored, in_flight) in table.routable() {
-            let candidate = Candidate {
-                id: stored.id,
-                name: stored
-                    .display_name
-                    .as_deref()
-                    .unwrap_or(&stored.machine_name)
-                    .into(),
-                link: Link::direct(stored.ip_address, stored.port),
-                speaks_ollama: stored.runtime.kind == RuntimeKind::Ollama,
-                in_flight: Arc::clone(in_flight),
-            };
-            if let Some(version) = &stored.runtime.version {
-                *candidates.versions.entry(version.clone()).or_default() += 1;
-            }
-            for model in &stored.runtime.models {
-                let agents = candidates.by_model.entry(model.name.clone()).or_default();
-                agents.push(candidate.clone());
-                if !candidates.models.contains_key(&model.name) {
-                    candidates.models.insert(model.name.clone(), model.clone());
-                }
+        for (is_routable, stored, in_flight) in table.by_routability() {
+            if is_routable {
+                candidates.add(stored, in_flight);
+            } else {
+                let names = stored.runtime.models.iter().map(|model| model.name.clone());
+                candidates.elsewhere.extend(names);
             }
         }
         candidates
     }
 
-    /// Returns the revision of the registry that this shows.
+    fn add(&mut self, stored: &StoredAgent, in_flight: &Arc<AtomicU32>) {
+        let candidate = Candidate {
+            id: stored.id,
+            name: stored.name().into(),
+            link: Link::direct(stored.ip_address, stored.port),
+            speaks_ollama: stored.runtime.kind == RuntimeKind::Ollama,
+            in_flight: Arc::clone(in_flight),
+        };
+        if let Some(version) = &stored.runtime.version {
+            *self.versions.entry(version.clone()).or_default() += 1;
+        }
+        for model in &stored.runtime.models {
+            let agents = self.by_model.entry(model.name.clone()).or_default();
+            let is_repeated = agents.last().is_some_and(|last| last.id == stored.id);
+            if !is_repeated {
+                agents.push(candidate.clone());
+            }
+            if !self.models.contains_key(&model.name) {
+                self.models.insert(model.name.clone(), model.clone());
+            }
+        }
+    }
+
+    /// Returns whether any agent, routable or not, has `model`.
+    pub fn knows(&self, model: &str) -> bool {
+        let full = full_model_name(model);
+        let has = |name: &str| self.by_model.contains_key(name) || self.elsewhere.contains(name);
+        has(model) || has(&full)
+    }
+
+    /// Returns the routing revision of the registry that this shows.
     pub fn revision(&self) -> u64 {
         self.revision
     }

@@ -116,9 +116,9 @@ impl Lease {
         self.deadline
     }
 
-    /// Returns the interval that was granted with the lease.
-    pub fn interval(&self) -> Duration {
-        self.terms.interval
+    /// Returns the terms that were granted.
+    pub fn terms(&self) -> Terms {
+        self.terms
     }
 
     /// Returns whether the lease has run out.

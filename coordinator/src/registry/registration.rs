@@ -93,7 +93,12 @@ impl NewAgent {
         known: Option<&StoredAgent>,
         wall: DateTime<Utc>,
     ) -> Arc<StoredAgent> {
-        let mut record = known.cloned().unwrap_or_else(|| self.blank(id, wall));
+        let mut record = known.cloned().unwrap_or_else(|| {
+            let endpoint = (self.ip_address, self.port);
+            let mut blank = StoredAgent::new(id, self.machine_name.clone(), endpoint, wall);
+            blank.runtime.status = RuntimeStatus::Running;
+            blank
+        });
         if self.endpoint() != SocketAddr::new(record.ip_address, record.port) {
             record.verified = false;
         }
@@ -105,6 +110,7 @@ impl NewAgent {
         record.session = self.session.or(record.session);
         record.cloned_from = self.cloned_from.or(record.cloned_from);
         record.left_at = None;
+        record.last_seen = wall;
         if self.system_info.is_some() {
             record.system_info.clone_from(&self.system_info);
         }
@@ -130,34 +136,6 @@ impl NewAgent {
             known.epoch
         } else {
             known.epoch.max(presented).saturating_add(1)
-        }
-    }
-
-    fn blank(&self, id: AgentId, wall: DateTime<Utc>) -> StoredAgent {
-        StoredAgent {
-            id,
-            machine_name: self.machine_name.clone(),
-            display_name: None,
-            ip_address: self.ip_address,
-            port: self.port,
-            runtime: RuntimeReport {
-                status: RuntimeStatus::Running,
-                ..RuntimeReport::default()
-            },
-            secret_hash: None,
-            session: None,
-            epoch: 0,
-            cloned_from: None,
-            draining: false,
-            labels: std::collections::BTreeMap::default(),
-            notes: None,
-            system_info: None,
-            agent_version: None,
-            registered_at: wall,
-            last_seen: wall,
-            left_at: None,
-            verified: false,
-            extra: serde_json::Map::default(),
         }
     }
 }

@@ -1,34 +1,35 @@
 //! The collection of agents: pure, synchronous, every method takes the moment it happens at.
 //!
-//! What must be durable first is *staged*, committed by the caller, and *published* when storage
-//! has it; until then readers see the record before. Changes are published in the order in which
-//! they were staged. Deadlines are lazy: a renewed lease leaves its old entry in the ordered set,
-//! which is corrected when it comes up.
+//! What must be durable first goes through [`staging`]. Deadlines are lazy: a renewed lease leaves
+//! its old entry in the ordered set, which is corrected when it comes up.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ollama_coordinator_common::id::AgentId;
 use tokio::time::Instant;
 
+use self::staging::Edit;
 use super::agent::{AgentRecord, Contest, Moment, Reach};
 use super::lease::{Lease, LeasePolicy};
 use super::registration::{Granted, NewAgent, RegisterError, is_unchanged};
 use super::snapshot::AgentSnapshot;
 use super::transition::Transition;
-use crate::storage::Change;
 use crate::storage::agent::StoredAgent;
 
 mod reach;
 mod renewal;
+mod staging;
 mod sweep;
 
 pub use reach::ReachCheck;
 pub use renewal::{RenewError, Renewed};
+pub use staging::{Registration, Ticket};
 
 /// The most agents one registry holds.
 const MAX_AGENTS: usize = 1_000_000;
@@ -47,56 +48,9 @@ pub struct AgentTable {
     online: usize,
     presumed: usize,
     revision: u64,
+    routing_revision: u64,
     next_version: u64,
     transitions: Vec<Transition>,
-}
-
-/// A change on its way to storage.
-#[derive(Debug, Clone)]
-pub struct Ticket {
-    id: AgentId,
-    version: u64,
-    change: StagedChange,
-}
-
-#[derive(Debug, Clone)]
-enum StagedChange {
-    Register {
-        record: Arc<StoredAgent>,
-        brings_report: bool,
-    },
-    Update {
-        record: Arc<StoredAgent>,
-    },
-    Remove,
-}
-
-impl Ticket {
-    /// Returns what storage has to commit.
-    pub fn to_commit(&self) -> Change {
-        match &self.change {
-            StagedChange::Register { record, .. } | StagedChange::Update { record } => {
-                Change::Put(Arc::clone(record))
-            }
-            StagedChange::Remove => Change::Remove(self.id),
-        }
-    }
-
-    fn record(&self) -> Option<&Arc<StoredAgent>> {
-        match &self.change {
-            StagedChange::Register { record, .. } | StagedChange::Update { record } => Some(record),
-            StagedChange::Remove => None,
-        }
-    }
-}
-
-/// What a registration leads to.
-#[derive(Debug)]
-pub enum Registration {
-    /// Nothing has to be written.
-    Settled(Granted),
-    /// The ticket has to be committed and published.
-    Staged(Ticket),
 }
 
 impl AgentTable {
@@ -112,6 +66,7 @@ impl AgentTable {
             online: 0,
             presumed: 0,
             revision: 0,
+            routing_revision: 0,
             next_version: 0,
             transitions: Vec::new(),
         }
@@ -148,102 +103,33 @@ impl AgentTable {
         self.revision += 1;
     }
 
-    /// Decides a registration.
-    pub fn register(&mut self, new: &NewAgent, now: Moment) -> Result<Registration, RegisterError> {
-        let id = self.identify(new)?;
-        let known = self.current(id);
-        match &known {
-            Some(known) if !new.may_act_for(known) => return Err(RegisterError::WrongSecret),
-            Some(_) if self.is_refused(id, new) => return Err(RegisterError::DuplicateIdentity),
-            None if self.records.len() + self.staged.len() >= MAX_AGENTS => {
-                return Err(RegisterError::Full(MAX_AGENTS));
-            }
-            Some(_) | None => {}
-        }
-        let record = new.record(id, known.as_deref(), now.wall);
-        let brings_report = new.runtime.is_some();
-        let settled = !self.staged.contains_key(&id)
-            && known
-                .as_deref()
-                .is_some_and(|known| is_unchanged(known, &record));
-        if settled {
-            let granted = self.apply_registration(record, brings_report, now);
-            return Ok(Registration::Settled(granted));
-        }
-        self.by_endpoint.insert((new.endpoint(), id));
-        let change = StagedChange::Register {
-            record,
-            brings_report,
-        };
-        Ok(Registration::Staged(self.stage(id, change)))
-    }
-
-    /// Stages a change of a known agent's record; `None` when there is no such agent.
-    pub fn update(&mut self, id: AgentId, change: impl FnOnce(&mut StoredAgent)) -> Option<Ticket> {
-        let mut record = StoredAgent::clone(&*self.current(id)?);
-        change(&mut record);
-        Some(self.stage(
-            id,
-            StagedChange::Update {
-                record: Arc::new(record),
-            },
-        ))
-    }
-
-    /// Stages that an agent is forgotten; `None` when there is no such agent.
-    pub fn remove(&mut self, id: AgentId) -> Option<Ticket> {
-        self.current(id)?;
-        Some(self.stage(id, StagedChange::Remove))
-    }
-
-    /// Makes a change visible that storage now has.
-    pub fn publish(&mut self, ticket: Ticket, now: Moment) -> Option<Granted> {
-        self.unstage(&ticket);
-        match ticket.change {
-            StagedChange::Register {
-                record,
-                brings_report,
-            } => Some(self.apply_registration(record, brings_report, now)),
-            StagedChange::Update { record } => {
-                self.apply_update(record, now);
-                None
-            }
-            StagedChange::Remove => {
-                self.apply_removal(ticket.id);
-                None
-            }
-        }
-    }
-
-    /// Forgets a change that storage refused.
-    pub fn abandon(&mut self, ticket: &Ticket) {
-        self.unstage(ticket);
-        let Some(refused) = ticket.record() else {
-            return;
-        };
-        let endpoint = SocketAddr::new(refused.ip_address, refused.port);
-        let kept = self
-            .current(ticket.id)
-            .map(|r| SocketAddr::new(r.ip_address, r.port));
-        if kept != Some(endpoint) {
-            self.by_endpoint.remove(&(endpoint, ticket.id));
-        }
-    }
-
-    /// Returns the records that should be saved: those heard of or changed since the last save.
+    /// Takes the records that should be saved.
     ///
     /// A record with a change on its way to storage is left out, so as not to overwrite it.
-    pub fn take_unsaved(&mut self, now: Moment) -> Vec<Change> {
+    pub fn take_unsaved(&mut self, which: Unsaved, now: Moment) -> Vec<Arc<StoredAgent>> {
         let staged = &self.staged;
         let unsaved = self.records.iter_mut().filter(|(id, record)| {
-            (record.unsaved || record.lease.is_some()) && !staged.contains_key(id)
+            let is_due = match which {
+                Unsaved::Changed => record.unsaved,
+                Unsaved::HeardOf => record.unsaved || record.lease.is_some(),
+            };
+            is_due && !staged.contains_key(id)
         });
         unsaved
             .map(|(_, record)| {
                 record.unsaved = false;
-                Change::Put(record.to_save(now))
+                record.to_save(now)
             })
             .collect()
+    }
+
+    /// Puts back what [`Self::take_unsaved`] took and storage refused.
+    pub fn put_back_unsaved(&mut self, refused: &[Arc<StoredAgent>]) {
+        for stored in refused {
+            if let Some(record) = self.records.get_mut(&stored.id) {
+                record.unsaved = true;
+            }
+        }
     }
 
     /// Returns one agent.
@@ -259,10 +145,15 @@ impl AgentTable {
             .collect()
     }
 
-    /// Returns a number that changes with everything visible but the times last seen and the load
-    /// figures.
+    /// Returns a number that changes with everything visible but times last seen, load figures and
+    /// in-flight counts, which change all the time.
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// Returns a number that changes with who may get which requests.
+    pub fn routing_revision(&self) -> u64 {
+        self.routing_revision
     }
 
     /// Returns how many agents are known, online, and only presumed online since a restart.
@@ -274,14 +165,14 @@ impl AgentTable {
         }
     }
 
-    /// Returns the candidates among the agents: those that are routable.
-    pub fn routable(
+    /// Returns every agent's record and in-flight count, and whether it is routable.
+    pub(super) fn by_routability(
         &self,
-    ) -> impl Iterator<Item = (&Arc<StoredAgent>, &Arc<std::sync::atomic::AtomicU32>)> {
-        self.records
-            .values()
-            .filter(|record| record.unroutable().is_none())
-            .map(|record| (&record.stored, &record.in_flight))
+    ) -> impl Iterator<Item = (bool, &StoredAgent, &Arc<AtomicU32>)> {
+        self.records.values().map(|record| {
+            let is_routable = record.unroutable().is_none();
+            (is_routable, &*record.stored, &record.in_flight)
+        })
     }
 
     /// Takes what has happened since the last call.
@@ -302,10 +193,12 @@ impl AgentTable {
             .take_while(|(other, _)| *other == endpoint);
         let mut taken = false;
         for (_, id) in at_endpoint {
-            let Some(known) = self.current(*id) else {
+            let staged = self.staged.get(id).map(Ticket::staged_record);
+            let published = self.records.get(id).map(|record| &record.stored);
+            let Some(known) = staged.unwrap_or(published) else {
                 continue;
             };
-            if new.may_act_for(&known) {
+            if new.may_act_for(known) {
                 return Ok(*id);
             }
             taken |= self
@@ -317,46 +210,6 @@ impl AgentTable {
             Err(RegisterError::WrongSecret)
         } else {
             Ok(AgentId::new())
-        }
-    }
-
-    /// Returns the newest record of an agent, whether it is durable yet or not.
-    fn current(&self, id: AgentId) -> Option<Arc<StoredAgent>> {
-        match self.staged.get(&id) {
-            Some(ticket) => ticket.record().map(Arc::clone),
-            None => self
-                .records
-                .get(&id)
-                .map(|record| Arc::clone(&record.stored)),
-        }
-    }
-
-    fn is_refused(&self, id: AgentId, new: &NewAgent) -> bool {
-        let refused = self
-            .records
-            .get(&id)
-            .and_then(|record| record.refused_session);
-        refused.is_some() && refused == new.session
-    }
-
-    fn stage(&mut self, id: AgentId, change: StagedChange) -> Ticket {
-        self.next_version += 1;
-        let ticket = Ticket {
-            id,
-            version: self.next_version,
-            change,
-        };
-        self.staged.insert(id, ticket.clone());
-        ticket
-    }
-
-    fn unstage(&mut self, ticket: &Ticket) {
-        let is_newest = self
-            .staged
-            .get(&ticket.id)
-            .is_some_and(|s| s.version == ticket.version);
-        if is_newest {
-            self.staged.remove(&ticket.id);
         }
     }
 
@@ -383,8 +236,8 @@ impl AgentTable {
                     since: now.mono,
                     heartbeats_of_earlier: 0,
                 });
-            record.seq = 0;
         }
+        record.seq = 0;
         let moved = !is_new && (next.ip_address, next.port) != (before.ip_address, before.port);
         if moved {
             self.by_endpoint.remove(&(record.endpoint(), id));
@@ -397,6 +250,7 @@ impl AgentTable {
         }
         record.leaving = false;
         record.unsaved = true;
+        self.by_endpoint.insert((record.endpoint(), id));
         let epoch = record.stored.epoch;
         let terms = self.renew_lease(id, now.mono);
         self.schedule_reach_unless_reached(id, now.mono);
@@ -414,14 +268,14 @@ impl AgentTable {
         }
     }
 
-    fn apply_update(&mut self, next: Arc<StoredAgent>, now: Moment) {
-        let id = next.id;
+    fn apply_edit(&mut self, id: AgentId, edit: &Edit, now: Moment) {
         let Some(record) = self.records.get_mut(&id) else {
             return;
         };
-        let before = std::mem::replace(&mut record.stored, next);
-        record.keep_report_of(&before);
-        if record.stored.left_at.is_some() && record.lease.is_some() {
+        let had_left = record.stored.left_at.is_some();
+        edit.apply(Arc::make_mut(&mut record.stored));
+        record.unsaved = true;
+        if record.stored.left_at.is_some() && !had_left {
             self.set_lease(id, None);
             self.note(id, now, Transition::Left);
         } else {
@@ -435,7 +289,14 @@ impl AgentTable {
             return;
         };
         self.by_endpoint.remove(&(record.endpoint(), id));
+        if let Some(scheduled) = record.scheduled {
+            self.deadlines.remove(&(scheduled, id));
+        }
+        if let Some(due) = record.next_reach_check {
+            self.reach_queue.remove(&(due, id));
+        }
         self.revision += 1;
+        self.routing_revision += 1;
         self.transitions.push(Transition::Removed(id));
     }
 
@@ -467,13 +328,15 @@ impl AgentTable {
         self.deadlines.insert((deadline, id));
     }
 
+    /// Notes that an agent changed in a way that may matter for routing.
     fn note(&mut self, id: AgentId, now: Moment, kind: impl FnOnce(AgentSnapshot) -> Transition) {
         self.revision += 1;
-        self.announce(id, now, kind);
+        self.routing_revision += 1;
+        self.note_load(id, now, kind);
     }
 
-    /// Tells what happened where nothing is kept by revision.
-    fn announce(
+    /// Notes that an agent's load figures changed.
+    fn note_load(
         &mut self,
         id: AgentId,
         now: Moment,
@@ -483,6 +346,15 @@ impl AgentTable {
             self.transitions.push(kind(record.snapshot(now)));
         }
     }
+}
+
+/// Which records to save.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsaved {
+    /// Those of which something changed.
+    Changed,
+    /// Also those that are online, for their times last seen.
+    HeardOf,
 }
 
 /// How many agents there are.

@@ -34,7 +34,7 @@ pub struct StoredAgent {
     /// The process that registered last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
-    /// Grows by one with each accepted session.
+    /// Grows with each accepted session.
     #[serde(default)]
     pub epoch: u64,
     /// The id it had before it learnt that another process uses that one.
@@ -71,6 +71,11 @@ pub struct StoredAgent {
 }
 
 impl StoredAgent {
+    /// Returns the operator's name for the agent, else the machine's.
+    pub fn name(&self) -> &str {
+        self.display_name.as_deref().unwrap_or(&self.machine_name)
+    }
+
     /// Makes a record of which only the necessary is known.
     pub fn new(
         id: AgentId,

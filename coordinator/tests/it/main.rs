@@ -1,9 +1,25 @@
 //! The coordinator as others see it: over real sockets, with real files, mostly in-process and,
 //! where a process has to die, be paused or be refused, as the real binary.
+#![cfg(unix)]
 
 mod support;
 
+mod cli;
+mod clock;
+mod crash;
+mod data_dir;
+mod events;
+mod expiry;
 mod fleet;
 mod heartbeat;
+mod limits;
 mod list;
+mod openapi;
+mod persistence;
+mod proxy;
+mod proxy_failures;
+mod refusals;
 mod register;
+mod routes;
+mod stop;
+mod system;

@@ -2,16 +2,39 @@
 
 pub(crate) mod agent;
 pub(crate) mod api;
+pub(crate) mod chat;
 pub(crate) mod coordinator;
+pub(crate) mod events;
+pub(crate) mod mount;
 pub(crate) mod port;
 pub(crate) mod process;
+pub(crate) mod upstream;
 
 use std::io::Write as _;
 
-/// Says on standard error, where no test harness hides it, that a test could not be run here.
-pub(crate) fn skip(test: &str, reason: &str) {
-    let line = format!("SKIPPED {test}: {reason}\n");
-    std::io::stderr()
-        .write_all(line.as_bytes())
-        .expect("standard error is open");
+/// Writes a line where no test harness hides it.
+pub(crate) fn say(line: &str) {
+    let line = format!("{line}\n");
+    let written = std::io::stderr().write_all(line.as_bytes());
+    written.expect("standard error is open");
 }
+
+/// Says loudly that a test could not be run here.
+pub(crate) fn skip(test: &str, reason: &str) {
+    say(&format!("SKIPPED {test}: {reason}"));
+}
+
+/// Compares a body with its snapshot; hides what differs from run to run.
+macro_rules! assert_body {
+    ($name:expr, $body:expr) => {
+        insta::assert_json_snapshot!($name, $body, {
+            ".id" => "[id]",
+            ".request_id" => "[request id]",
+            ".coordinator.instance_id" => "[instance id]",
+            ".registered_at" => "[time]",
+            ".last_seen" => "[time]",
+        })
+    };
+}
+
+pub(crate) use assert_body;

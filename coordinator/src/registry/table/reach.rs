@@ -17,6 +17,10 @@ const RETRY_MIN: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// How often a runtime without an agent process is asked what it serves.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How often the address of any other agent is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
+/// More checks per second than this are spread over a longer time.
+const MAX_CHECKS_PER_SECOND: u32 = 100;
 
 /// An address that has to be tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,10 +75,12 @@ impl AgentTable {
             record.unsaved |= record.reach != Reach::Reachable;
             record.reach = Reach::Reachable;
             record.reach_failures = 0;
+            let mut wait = TRY_AGAIN;
             if check.wants_report {
                 changed = record.apply_report(report);
-                self.schedule_reach(check.id, now.mono + LOOK_AGAIN);
+                wait = LOOK_AGAIN;
             }
+            self.schedule_reach(check.id, now.mono + self.spread(wait));
         } else {
             let wait = RETRY_MIN
                 .saturating_mul(1 << record.reach_failures.min(4))
@@ -92,6 +98,16 @@ impl AgentTable {
         } else if changed {
             self.note(check.id, now, Transition::Changed);
         }
+    }
+
+    /// Has an agent's address tried soon, because a request could not be sent there.
+    pub fn doubt_reach(&mut self, id: AgentId, now: Instant) {
+        self.schedule_reach(id, now);
+    }
+
+    fn spread(&self, wait: Duration) -> Duration {
+        let online = u32::try_from(self.online).unwrap_or(u32::MAX);
+        wait.max(Duration::from_secs(1).saturating_mul(online) / MAX_CHECKS_PER_SECOND)
     }
 
     /// Puts an agent's address in line for a check at `due`, or earlier if it stood there before.

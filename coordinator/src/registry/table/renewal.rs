@@ -43,14 +43,6 @@ pub enum RenewError {
     DuplicateIdentity,
 }
 
-/// What a heartbeat says is different.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ReportedChange {
-    Nothing,
-    Load,
-    Runtime,
-}
-
 impl AgentTable {
     /// Takes a heartbeat and renews the lease.
     pub fn renew(
@@ -69,35 +61,43 @@ impl AgentTable {
             return Err(RenewError::UnknownAgent);
         }
         let is_current = record.arbitrate(heartbeat.session, now.mono)?;
-        let is_stale = is_current && heartbeat.seq.is_some_and(|seq| seq <= record.seq);
-        if is_stale {
-            return Ok(self.renewed(id));
+        // A repeated or overtaken heartbeat proves nothing new; only a session counts its own.
+        let seq = heartbeat
+            .seq
+            .filter(|_| is_current && heartbeat.session.is_some());
+        if let (Some(seq), Some(lease)) = (seq, record.lease)
+            && seq <= record.seq
+        {
+            return Ok(record.renewed(lease.terms()));
         }
         let was = record.unroutable();
-        let mut change = ReportedChange::Nothing;
+        let mut news = News::Nothing;
         if is_current {
-            record.seq = heartbeat.seq.unwrap_or(record.seq);
+            record.seq = seq.unwrap_or(record.seq);
             record.leaving = heartbeat.draining.unwrap_or(false);
             if let Some(metrics) = heartbeat.metrics {
                 record.metrics = Some(metrics.into());
-                change = ReportedChange::Load;
+                news = News::Load;
             }
-            if let Some(report) = heartbeat.runtime
-                && record.apply_report(report)
+            if heartbeat
+                .runtime
+                .is_some_and(|report| record.apply_report(report))
             {
-                change = ReportedChange::Runtime;
+                news = News::Report;
             }
         }
         if record.stored.left_at.is_some() {
             record.come_back();
         }
         let was_online = record.lease.is_some();
-        self.renew_lease(id, now.mono);
-        self.settle_renewal(id, was, change, now);
+        record.unsaved |= !was_online;
+        let terms = self.renew_lease(id, now.mono);
+        self.settle_renewal(id, was, news, now);
         if !was_online {
             self.schedule_reach_unless_reached(id, now.mono);
         }
-        Ok(self.renewed(id))
+        let record = self.records.get(&id).ok_or(RenewError::UnknownAgent)?;
+        Ok(record.renewed(terms))
     }
 
     /// Grants a new lease and returns its terms.
@@ -107,7 +107,7 @@ impl AgentTable {
             self.presumed -= usize::from(record.is_presumed());
             record.last_seen = Some(now);
             let lease = record.lease.filter(|lease| !lease.has_benefit_of_doubt());
-            previous = lease.map(|lease| lease.interval());
+            previous = lease.map(|lease| lease.terms().interval);
         }
         let terms = self.policy.terms(self.online.max(1), previous);
         self.set_lease(id, Some(Lease::grant(terms, now)));
@@ -118,7 +118,7 @@ impl AgentTable {
         &mut self,
         id: AgentId,
         was: Option<UnroutableReason>,
-        change: ReportedChange,
+        news: News,
         now: Moment,
     ) {
         let Some(record) = self.records.get(&id) else {
@@ -133,29 +133,32 @@ impl AgentTable {
             }
             self.note(id, now, Transition::RoutabilityChanged);
         } else {
-            match change {
-                ReportedChange::Nothing => {}
-                // So frequent in a fleet that whatever is kept by revision would never be good.
-                ReportedChange::Load => self.announce(id, now, Transition::Changed),
-                ReportedChange::Runtime => self.note(id, now, Transition::Changed),
+            match news {
+                News::Report => self.note(id, now, Transition::Changed),
+                News::Load => self.note_load(id, now, Transition::Changed),
+                News::Nothing => {}
             }
-        }
-    }
-
-    fn renewed(&self, id: AgentId) -> Renewed {
-        let record = self.records.get(&id).expect("the caller has just found it");
-        let terms = self
-            .policy
-            .terms(self.online.max(1), record.lease.map(|l| l.interval()));
-        Renewed {
-            epoch: record.stored.epoch,
-            terms,
-            reason: record.unroutable(),
         }
     }
 }
 
+/// What a heartbeat brought.
+#[derive(Debug, Clone, Copy)]
+enum News {
+    Nothing,
+    Load,
+    Report,
+}
+
 impl AgentRecord {
+    fn renewed(&self, terms: Terms) -> Renewed {
+        Renewed {
+            epoch: self.stored.epoch,
+            terms,
+            reason: self.unroutable(),
+        }
+    }
+
     /// Checks that the caller may act for this agent.
     pub(super) fn prove(&self, secret: Option<SecretHash>) -> Result<(), RenewError> {
         match self.stored.secret_hash {

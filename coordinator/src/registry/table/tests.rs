@@ -6,7 +6,7 @@ use ollama_coordinator_common::id::SessionId;
 use ollama_coordinator_common::protocol::heartbeat::HeartbeatRequest;
 use ollama_coordinator_common::protocol::runtime::{RuntimeReport, RuntimeStatus};
 use ollama_coordinator_common::protocol::system::Metrics;
-use ollama_coordinator_common::protocol::view::{AgentStatus, UnroutableReason};
+use ollama_coordinator_common::protocol::view::{AgentStatus, PatchAgentRequest, UnroutableReason};
 use ollama_coordinator_common::secret::AgentSecret;
 use proptest::prelude::*;
 
@@ -369,7 +369,7 @@ async fn refused_commit_leaves_no_trace() {
         panic!("a new agent has to be committed");
     };
 
-    table.abandon(&ticket);
+    table.abandon(&ticket, now);
 
     assert_eq!(table.counts().known, 0);
     assert!(register(&mut table, &nameless, now).is_new);
@@ -518,13 +518,17 @@ async fn change_on_its_way_to_storage_is_not_overwritten_by_a_save() {
     let mut table = AgentTable::new(POLICY);
     register(&mut table, &agent(1), now);
     register(&mut table, &agent(2), now);
-    let ticket = table.update(AgentId::from_u128(1), |record| record.draining = true);
+    let patch = PatchAgentRequest {
+        draining: Some(true),
+        ..Default::default()
+    };
+    let ticket = table.patch(AgentId::from_u128(1), patch, now);
 
-    let saved = table.take_unsaved(now);
+    let saved = table.take_unsaved(Unsaved::HeardOf, now);
 
     assert_eq!(saved.len(), 1, "{saved:?}");
     table.publish(ticket.unwrap(), now);
-    assert_eq!(table.take_unsaved(now).len(), 2);
+    assert_eq!(table.take_unsaved(Unsaved::HeardOf, now).len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -540,6 +544,263 @@ async fn last_seen_is_never_in_the_future_when_the_wall_clock_is_set_back() {
     let agent = table.get(id, set_back).unwrap();
 
     assert_eq!(agent.last_seen, set_back.wall - Duration::from_secs(3));
+}
+
+fn staged(table: &mut AgentTable, new: &NewAgent, now: Moment) -> Ticket {
+    match table.register(new, now).unwrap() {
+        Registration::Staged(ticket) => ticket,
+        Registration::Settled(granted) => panic!("it had to be committed, not {granted:?}"),
+    }
+}
+
+fn committed(ticket: &Ticket) -> StoredAgent {
+    match ticket.to_commit() {
+        crate::storage::Change::Put(stored) => StoredAgent::clone(&stored),
+        crate::storage::Change::Remove(id) => panic!("{id} is removed"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_is_committed_carries_the_time_the_agent_was_last_seen() {
+    let now = start();
+    let mut table = AgentTable::new(POLICY);
+    let id = register(&mut table, &agent(1), now).id;
+    let tomorrow = after(now, 86_400.0);
+    let restarted = NewAgent {
+        session: Some(SessionId::from_u128(2)),
+        ..agent(1)
+    };
+
+    let registration = staged(&mut table, &restarted, tomorrow);
+    assert_eq!(committed(&registration).last_seen, tomorrow.wall);
+    table.publish(registration, tomorrow);
+
+    let patched = table
+        .patch(id, PatchAgentRequest::default(), after(tomorrow, 2.0))
+        .unwrap();
+    assert_eq!(committed(&patched).last_seen, tomorrow.wall);
+}
+
+#[tokio::test(start_paused = true)]
+async fn agent_that_returns_is_saved_soon() {
+    let now = start();
+    let mut table = AgentTable::new(POLICY);
+    let id = register(&mut table, &agent(1), now).id;
+    table.take_unsaved(Unsaved::HeardOf, now);
+    table.sweep(after(now, 10.0));
+    assert_eq!(
+        table.take_unsaved(Unsaved::Changed, after(now, 10.0)).len(),
+        0
+    );
+
+    table.renew(id, None, beat(1), after(now, 11.0)).unwrap();
+
+    let saved = table.take_unsaved(Unsaved::Changed, after(now, 11.0));
+    assert_eq!(saved[0].last_seen, after(now, 11.0).wall);
+}
+
+#[tokio::test(start_paused = true)]
+async fn save_that_storage_refused_is_tried_again() {
+    let now = start();
+    let mut table = AgentTable::new(POLICY);
+    register(&mut table, &agent(1), now);
+    table.sweep(after(now, 10.0));
+    let refused = table.take_unsaved(Unsaved::Changed, after(now, 10.0));
+    assert_eq!(refused.len(), 1);
+
+    table.put_back_unsaved(&refused);
+
+    assert_eq!(
+        table.take_unsaved(Unsaved::Changed, after(now, 11.0)).len(),
+        1
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn address_that_answered_once_is_tried_again_now_and_then() {
+    let now = start();
+    let mut table = AgentTable::new(POLICY);
+    let id = register(&mut table, &agent(1), now).id;
+    let check = table.take_reach_checks(now.mono, 10).pop().unwrap();
+    table.record_reach(check, Some(RuntimeReport::default()), now);
+    assert_eq!(table.take_reach_checks(after(now, 3.0).mono, 10), []);
+
+    table.doubt_reach(id, after(now, 3.0).mono);
+    assert_eq!(
+        table.take_reach_checks(after(now, 3.0).mono, 10).len(),
+        1,
+        "when in doubt"
+    );
+    table.record_reach(check, Some(RuntimeReport::default()), after(now, 3.0));
+    table.renew(id, None, beat(1), after(now, 33.0)).unwrap();
+
+    let check = table
+        .take_reach_checks(after(now, 33.0).mono, 10)
+        .pop()
+        .unwrap();
+    table.record_reach(check, None, after(now, 33.0));
+    let agent = table.get(id, after(now, 33.0)).unwrap();
+    assert_eq!(agent.reason, Some(UnroutableReason::Unreachable));
+}
+
+#[tokio::test(start_paused = true)]
+async fn forgotten_and_registered_again_an_address_is_tried_once() {
+    let now = start();
+    let mut table = AgentTable::new(POLICY);
+    for _ in 0..10 {
+        let id = register(&mut table, &agent(1), now).id;
+        let ticket = table.remove(id, now).unwrap();
+        table.publish(ticket, now);
+    }
+    register(&mut table, &agent(1), now);
+
+    assert_eq!(table.take_reach_checks(after(now, 60.0).mono, 100).len(), 1);
+    assert_eq!(table.deadlines.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeat_is_told_the_terms_that_were_granted() {
+    let now = start();
+    let mut table = AgentTable::new(POLICY);
+    fleet(&mut table, 20_000, now);
+    let id = AgentId::from_u128(1);
+
+    let told = table.renew(id, None, beat(1), now).unwrap().terms;
+
+    let granted = table.records[&id].lease.unwrap().terms();
+    assert_eq!(told, granted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeat_number_without_a_session_means_nothing() {
+    let now = start();
+    let mut table = AgentTable::new(POLICY);
+    let nameless = NewAgent {
+        session: None,
+        ..agent(1)
+    };
+    let id = register(&mut table, &nameless, now).id;
+    let numbered = |seq| HeartbeatRequest {
+        seq: Some(seq),
+        ..Default::default()
+    };
+    table.renew(id, None, numbered(u64::MAX), now).unwrap();
+
+    table.renew(id, None, numbered(1), after(now, 3.0)).unwrap();
+
+    table.sweep(after(now, 5.0));
+    assert_eq!(status(&table, id, after(now, 5.0)), AgentStatus::Online);
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeat_that_is_answered_online_is_online() {
+    let now = start();
+    let mut table = AgentTable::new(POLICY);
+    let id = register(&mut table, &agent(1), now).id;
+    let numbered = HeartbeatRequest {
+        seq: Some(7),
+        ..beat(1)
+    };
+    table.renew(id, None, numbered.clone(), now).unwrap();
+    table.sweep(after(now, 10.0));
+
+    table.renew(id, None, numbered, after(now, 10.0)).unwrap();
+
+    assert_eq!(status(&table, id, after(now, 10.0)), AgentStatus::Online);
+}
+
+#[tokio::test(start_paused = true)]
+async fn goodbye_of_a_process_that_was_followed_by_another_changes_nothing() {
+    let now = start();
+    let mut table = AgentTable::new(POLICY);
+    let id = register(&mut table, &agent(1), now).id;
+    let next = NewAgent {
+        session: Some(SessionId::from_u128(2)),
+        ..agent(1)
+    };
+    let ticket = staged(&mut table, &next, now);
+
+    let goodbye = table.leave(id, None, Some(SessionId::from_u128(1)), now);
+
+    assert!(matches!(goodbye, Ok(None)), "{goodbye:?}");
+    table.publish(ticket, now);
+    assert_eq!(status(&table, id, now), AgentStatus::Online);
+}
+
+#[tokio::test(start_paused = true)]
+async fn patch_on_its_way_undoes_nothing_that_happened_meanwhile() {
+    let now = start();
+    let mut table = AgentTable::new(POLICY);
+    let id = register(&mut table, &agent(1), now).id;
+    let clone = NewAgent {
+        session: Some(SessionId::from_u128(2)),
+        ..agent(1)
+    };
+    register(&mut table, &clone, now);
+    let patch = PatchAgentRequest {
+        notes: Some("rack 4".to_owned()),
+        ..Default::default()
+    };
+    let ticket = table.patch(id, patch, now).unwrap();
+    table.renew(id, None, beat(1), after(now, 1.0)).unwrap();
+    table.renew(id, None, beat(1), after(now, 2.0)).unwrap();
+
+    table.publish(ticket, after(now, 2.5));
+
+    let record = table.get(id, after(now, 2.5)).unwrap().stored;
+    assert_eq!(
+        record.session,
+        Some(SessionId::from_u128(1)),
+        "the first keeps the id"
+    );
+    assert_eq!(record.notes.as_deref(), Some("rack 4"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoint_stays_known_through_a_removal_in_flight() {
+    let now = start();
+    let mut table = AgentTable::new(POLICY);
+    let nameless = NewAgent {
+        id: None,
+        session: None,
+        ..agent(1)
+    };
+    let first = register(&mut table, &nameless, now).id;
+    let removal = table.remove(first, now).unwrap();
+    let again = NewAgent {
+        id: Some(first),
+        ..nameless.clone()
+    };
+    let registration = staged(&mut table, &again, now);
+
+    table.publish(removal, now);
+    table.publish(registration, now);
+
+    assert_eq!(register(&mut table, &nameless, now).id, first);
+}
+
+#[tokio::test(start_paused = true)]
+async fn load_figures_leave_routing_as_it_is() {
+    let now = start();
+    let mut table = AgentTable::new(POLICY);
+    let id = register(&mut table, &agent(1), now).id;
+    let (revision, routing) = (table.revision(), table.routing_revision());
+    let load = HeartbeatRequest {
+        metrics: Some(Metrics::default()),
+        ..beat(1)
+    };
+
+    table.renew(id, None, load, now).unwrap();
+
+    assert_eq!(
+        (table.revision(), table.routing_revision()),
+        (revision, routing)
+    );
+    let transitions = table.take_transitions();
+    assert!(
+        matches!(transitions.last(), Some(Transition::Changed(_))),
+        "{transitions:?}"
+    );
 }
 
 #[derive(Debug, Clone)]
@@ -579,13 +840,13 @@ proptest! {
                     prop_assert_eq!(renewed.is_ok(), known);
                 }
                 Step::Leave(number) => {
-                    let left = |record: &mut StoredAgent| record.left_at = Some(now.wall);
-                    if let Some(ticket) = table.update(AgentId::from_u128(number), left) {
+                    let left = table.leave(AgentId::from_u128(number), None, None, now);
+                    if let Ok(Some(ticket)) = left {
                         table.publish(ticket, now);
                     }
                 }
                 Step::Remove(number) => {
-                    if let Some(ticket) = table.remove(AgentId::from_u128(number)) {
+                    if let Some(ticket) = table.remove(AgentId::from_u128(number), now) {
                         table.publish(ticket, now);
                     }
                 }

@@ -12,7 +12,7 @@ use ollama_coordinator_common::secret::AgentSecret;
 use ollama_simulator::runtime::ScriptedRuntime;
 use serde_json::{Value, json};
 
-use super::api::{Answer, Api, request};
+use super::api::{Answer, Api, BoxError, request};
 
 /// Nothing listens here (the port of the discard service, on loopback).
 const NOBODY: ([u8; 4], u16) = ([127, 0, 0, 1], 9);
@@ -89,6 +89,13 @@ impl FakeAgent {
     pub(crate) async fn beat(&self, api: Api) -> Answer {
         let body = json!({ "session": self.session });
         self.send(api, &self.path("/heartbeat"), &body).await
+    }
+
+    /// Sends a heartbeat that may find nobody.
+    pub(crate) async fn try_beat(&self, api: Api) -> Result<Answer, BoxError> {
+        let body = json!({ "session": self.session }).to_string();
+        let beat = request(Method::POST, &self.path("/heartbeat"), body);
+        api.try_send(self.signed(beat)).await
     }
 
     /// Says goodbye for this session.

@@ -52,6 +52,11 @@ impl Builder {
         self
     }
 
+    pub(crate) fn idle_timeout(mut self, idle_timeout: Duration) -> Self {
+        self.limits.idle_timeout = idle_timeout;
+        self
+    }
+
     pub(crate) fn max_connections(mut self, max_connections: usize) -> Self {
         self.limits.max_connections = max_connections;
         self
@@ -132,6 +137,8 @@ fn config(data_dir: &Path, lease: Option<(Duration, Duration)>) -> Config {
         "ollama-coordinator".to_owned(),
         "--host=127.0.0.1".to_owned(),
         "--no-local-agent".to_owned(),
+        // With a directory of its own this only keeps it from importing what this home has.
+        "--dev".to_owned(),
         format!("--data-dir={}", data_dir.display()),
     ];
     match lease {

@@ -46,10 +46,15 @@ impl Machine {
 
     /// Returns the command that serves here; nothing of the test's own environment reaches it.
     pub(crate) fn command(&self) -> Command {
+        self.command_on(self.port.addr().port())
+    }
+
+    /// Returns the command that serves on another port; 0 takes any.
+    pub(crate) fn command_on(&self, port: u16) -> Command {
         let mut command = binary(self.home());
         command
             .args(["--no-local-agent", "--host=127.0.0.1"])
-            .arg(format!("--port={}", self.port.addr().port()));
+            .arg(format!("--port={port}"));
         command
     }
 

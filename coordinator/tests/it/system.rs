@@ -1,0 +1,164 @@
+//! Real agents against a real coordinator.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ollama_agent::AgentError;
+use ollama_coordinator_common::http::BaseUrl;
+use ollama_coordinator_common::id::AgentId;
+use ollama_coordinator_common::protocol::view::{AgentStatus, AgentView};
+use ollama_coordinator_common::shutdown::Shutdown;
+use ollama_simulator::runtime::ScriptedRuntime;
+use ollama_simulator::runtime::script::RuntimeScript;
+use ollama_simulator::wait::{PATIENCE, wait_for};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use crate::support::api::Api;
+use crate::support::coordinator::TestCoordinator;
+
+const INTERVAL: Duration = Duration::from_millis(200);
+const TTL: Duration = Duration::from_millis(900);
+
+#[tokio::test]
+async fn agent_joins_serves_and_leaves() {
+    let coordinator = TestCoordinator::new().await;
+    let mut machine = AgentMachine::new(coordinator.api, "gpu-1").await;
+    machine.start();
+    let joined = wait_until_routable(coordinator.api, 1).await;
+    let chat = json!({ "model": "simulated-small", "messages": [], "stream": false });
+
+    let answer = coordinator.api.post("/api/chat", &chat).await.json().await;
+    machine.stop().await;
+
+    assert_eq!(answer["done"], true, "{answer}");
+    let left = coordinator.api.agent(joined[0].id).await;
+    assert_eq!(
+        (left.machine_name.as_str(), left.status),
+        ("gpu-1", AgentStatus::Offline)
+    );
+}
+
+#[tokio::test]
+async fn killed_agent_is_offline_and_comes_back_as_itself() {
+    let coordinator = TestCoordinator::builder()
+        .lease(INTERVAL, TTL)
+        .start()
+        .await;
+    let mut machine = AgentMachine::new(coordinator.api, "gpu-1").await;
+    machine.start();
+    let id = wait_until_routable(coordinator.api, 1).await[0].id;
+
+    machine.kill().await;
+    let offline = |agent: &AgentView| agent.status == AgentStatus::Offline;
+    coordinator.api.wait_for_agent(id, "offline", offline).await;
+    machine.start();
+
+    let back = coordinator.api.wait_until_routable(id).await;
+    assert_eq!(back.epoch, 2);
+    assert_eq!(coordinator.api.agents().await.len(), 1);
+}
+
+#[tokio::test]
+async fn agents_come_back_with_their_ids_when_the_registry_was_emptied() {
+    let mut coordinator = TestCoordinator::builder()
+        .lease(INTERVAL, TTL)
+        .start()
+        .await;
+    let mut machines = Vec::new();
+    for n in 0..3 {
+        let mut machine = AgentMachine::new(coordinator.api, &format!("gpu-{n}")).await;
+        machine.start();
+        machines.push(machine);
+    }
+    let before = ids(&wait_until_routable(coordinator.api, 3).await);
+
+    coordinator.stop().await;
+    for entry in std::fs::read_dir(coordinator.data_dir()).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    coordinator.start().await;
+
+    let after = ids(&wait_until_routable(coordinator.api, 3).await);
+    assert_eq!(after, before);
+    for machine in &mut machines {
+        machine.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn agent_waits_for_a_coordinator_that_is_not_there_yet() {
+    let mut coordinator = TestCoordinator::new().await;
+    coordinator.stop().await;
+    let mut machine = AgentMachine::new(coordinator.api, "early bird").await;
+    machine.start();
+
+    coordinator.start().await;
+
+    let agents = wait_until_routable(coordinator.api, 1).await;
+    assert_eq!(agents[0].machine_name, "early bird");
+    machine.stop().await;
+}
+
+/// A runtime and the state of an agent, whose processes come and go.
+struct AgentMachine {
+    config: ollama_agent::Config,
+    running: Option<(Shutdown, JoinSet<Result<(), AgentError>>)>,
+    _runtime: ScriptedRuntime,
+    _state_dir: TempDir,
+}
+
+impl AgentMachine {
+    async fn new(api: Api, name: &str) -> Self {
+        let runtime = ScriptedRuntime::start(RuntimeScript::default()).await;
+        let runtime = runtime.expect("a port is free");
+        let state_dir = tempfile::tempdir().expect("there is room for a directory");
+        let mut config = ollama_agent::Config::new(
+            BaseUrl::from_addr(api.addr()),
+            BaseUrl::from_addr(runtime.addr()),
+            state_dir.path().to_owned(),
+        );
+        name.clone_into(&mut config.machine_name);
+        config.register_retry_interval = Duration::from_millis(200);
+        config.timing.first_retry = Duration::from_millis(50);
+        Self {
+            config,
+            running: None,
+            _runtime: runtime,
+            _state_dir: state_dir,
+        }
+    }
+
+    fn start(&mut self) {
+        let shutdown = Shutdown::default();
+        let mut running = JoinSet::new();
+        running.spawn(ollama_agent::run(self.config.clone(), shutdown.clone()));
+        self.running = Some((shutdown, running));
+    }
+
+    /// Stops the agent, which says goodbye.
+    async fn stop(&mut self) {
+        let (shutdown, mut running) = self.running.take().expect("it runs");
+        shutdown.trigger();
+        let ended = running.join_next().await.expect("it was started");
+        ended.expect("it does not panic").expect("it ends well");
+    }
+
+    /// Ends the agent without a goodbye.
+    async fn kill(&mut self) {
+        let (_, mut running) = self.running.take().expect("it runs");
+        running.shutdown().await;
+    }
+}
+
+async fn wait_until_routable(api: Api, count: usize) -> Vec<AgentView> {
+    let all = |agents: &Vec<AgentView>| {
+        agents.len() == count && agents.iter().all(|agent| agent.routable)
+    };
+    wait_for("all agents routable", PATIENCE, || api.agents(), all).await
+}
+
+fn ids(agents: &[AgentView]) -> BTreeSet<AgentId> {
+    agents.iter().map(|agent| agent.id).collect()
+}
