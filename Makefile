@@ -30,7 +30,7 @@ bench: ## the benchmarks
 faults: ## the long fault runs with their figures: 1,000 times kill -9, power loss, a fleet
 	OLLAMA_COORDINATOR_KILL_CYCLES=1000 POWER_LOSS_SEEDS=3000 OLLAMA_COORDINATOR_FLEET=1000 \
 		OLLAMA_COORDINATOR_PAUSE=90 \
-		cargo test --package ollama-coordinator --tests -- --nocapture persistence power_loss fleet
+		cargo test --package ollama-coordinator --tests -- --nocapture crash power_loss fleet
 
 bless: ## accept what has changed in snapshots and generated files
 	INSTA_UPDATE=always OLLAMA_COORDINATOR_BLESS=1 cargo test --workspace
