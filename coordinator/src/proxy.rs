@@ -143,6 +143,7 @@ impl Proxy {
                         error = &error as &dyn std::error::Error,
                         "Agent could not be reached"
                     );
+                    self.registry.doubt_reach(permit.candidate().id);
                     tried.push(permit.candidate().clone());
                     if tried.len() == MAX_ATTEMPTS || started.elapsed() >= ATTEMPTS_TIME {
                         return Err(ProxyError::Unreachable);
