@@ -1,0 +1,70 @@
+//! Any sequence of steps keeps the table consistent.
+
+use super::*;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Register(u128),
+    Beat(u128),
+    Leave(u128),
+    Remove(u128),
+    Sweep,
+}
+
+fn steps() -> impl Strategy<Value = Vec<(f64, Step)>> {
+    let step = (0_u8..5, 1_u128..5).prop_map(|(kind, number)| match kind {
+        0 => Step::Register(number),
+        1 => Step::Beat(number),
+        2 => Step::Leave(number),
+        3 => Step::Remove(number),
+        _ => Step::Sweep,
+    });
+    proptest::collection::vec((0.0..3.0, step), 1..60)
+}
+
+proptest! {
+    #[test]
+    fn counts_deadlines_and_records_always_agree(steps in steps()) {
+        let mut table = AgentTable::new(POLICY);
+        let mut now = start();
+        for (pause, step) in steps {
+            now = after(now, pause);
+            match step {
+                Step::Register(number) => {
+                    register(&mut table, &agent(number), now);
+                }
+                Step::Beat(number) => {
+                    let known = table.get(AgentId::from_u128(number), now).is_some();
+                    let renewed = table.renew(AgentId::from_u128(number), None, beat(number), now);
+                    prop_assert_eq!(renewed.is_ok(), known);
+                }
+                Step::Leave(number) => {
+                    let left = table.leave(AgentId::from_u128(number), None, None, now);
+                    if let Ok(Some(ticket)) = left {
+                        table.publish(ticket, now);
+                    }
+                }
+                Step::Remove(number) => {
+                    if let Some(ticket) = table.remove(AgentId::from_u128(number), now) {
+                        table.publish(ticket, now);
+                    }
+                }
+                Step::Sweep => table.sweep(now),
+            }
+            let online = table.records.values().filter(|r| r.lease.is_some()).count();
+            prop_assert_eq!(table.counts().online, online);
+            prop_assert!(table.staged.is_empty());
+            for (id, record) in &table.records {
+                let scheduled = record.scheduled.map(|at| table.deadlines.contains(&(at, *id)));
+                prop_assert_eq!(scheduled.unwrap_or(true), true, "a scheduled deadline is in the set");
+                if let Some(lease) = record.lease {
+                    let by = record.scheduled.expect("an online agent has a deadline");
+                    prop_assert!(by <= lease.deadline());
+                }
+            }
+        }
+        table.sweep(after(now, 10_000.0));
+        table.sweep(after(now, 20_000.0));
+        prop_assert_eq!(table.counts().online, 0, "silence takes everybody offline");
+    }
+}
