@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser};
+use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::duration;
-use ollama_coordinator_common::http::BaseUrl;
 use ollama_coordinator_common::logging::LogFormat;
 
 pub use self::timing::Timing;
@@ -214,7 +214,7 @@ struct Args {
     log_format: LogFormat,
 }
 
-fn coordinator(text: &str) -> Result<BaseUrl, ollama_coordinator_common::http::InvalidBaseUrl> {
+fn coordinator(text: &str) -> Result<BaseUrl, ollama_coordinator_common::base_url::InvalidBaseUrl> {
     BaseUrl::parse(text.trim(), DEFAULT_COORDINATOR_PORT)
 }
 

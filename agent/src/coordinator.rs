@@ -5,7 +5,8 @@ mod answer;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use ollama_coordinator_common::http::{BaseUrl, HttpClient, HttpError, HttpTimeouts};
+use ollama_coordinator_common::base_url::BaseUrl;
+use ollama_coordinator_common::http::{HttpClient, HttpError, HttpTimeouts};
 use ollama_coordinator_common::id::{AgentId, SessionId};
 use ollama_coordinator_common::probe::WebPage;
 use ollama_coordinator_common::protocol::heartbeat::{HeartbeatRequest, HeartbeatResponse};

@@ -2,7 +2,8 @@
 //!
 //! The runtime may come and go; the agent stays. Nothing is ever changed there.
 
-use ollama_coordinator_common::http::{BaseUrl, HttpClient, HttpError, HttpTimeouts};
+use ollama_coordinator_common::base_url::BaseUrl;
+use ollama_coordinator_common::http::{HttpClient, HttpError, HttpTimeouts};
 use ollama_coordinator_common::probe::{ANSWER_LIMIT, ProbeError, probe};
 use ollama_coordinator_common::protocol::runtime::{RuntimeReport, RuntimeStatus};
 use tokio::sync::watch;

@@ -1,6 +1,6 @@
 //! `AgentStatus`: the one value that everything which shows the agent reads, in a `watch`.
 
-use ollama_coordinator_common::http::BaseUrl;
+use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::id::AgentId;
 use ollama_coordinator_common::protocol::runtime::RuntimeReport;
 use ollama_coordinator_common::protocol::view::UnroutableReason;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use ollama_coordinator_common::http::{BaseUrl, HttpClient, HttpTimeouts};
+use ollama_coordinator_common::base_url::BaseUrl;
+use ollama_coordinator_common::http::{HttpClient, HttpTimeouts};
 use ollama_coordinator_common::probe::{self, ProbeError};
 use ollama_coordinator_common::protocol::runtime::RuntimeReport;
 use tokio_util::sync::CancellationToken;

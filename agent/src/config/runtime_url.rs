@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ollama_coordinator_common::http::{BaseUrl, InvalidBaseUrl};
+use ollama_coordinator_common::base_url::{BaseUrl, InvalidBaseUrl};
 use ollama_coordinator_common::protocol::register::DEFAULT_RUNTIME_PORT;
 
 /// Reads what `--runtime` and `OLLAMA_HOST` say: `host`, `host:port`, `:port` or `http://...`.

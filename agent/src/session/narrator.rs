@@ -3,7 +3,8 @@
 use std::mem::{Discriminant, discriminant};
 use std::time::Duration;
 
-use ollama_coordinator_common::http::{BaseUrl, HttpError};
+use ollama_coordinator_common::base_url::BaseUrl;
+use ollama_coordinator_common::http::HttpError;
 use ollama_coordinator_common::protocol::view::UnroutableReason;
 use tokio::time::Instant;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ollama_agent::Config;
-use ollama_coordinator_common::http::BaseUrl;
+use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::protocol::runtime::{RuntimeReport, RuntimeStatus};
 use tempfile::TempDir;
 

@@ -17,7 +17,8 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::http::{BaseUrl, HttpTimeouts};
+use crate::base_url::BaseUrl;
+use crate::http::HttpTimeouts;
 use crate::protocol::runtime::Model;
 
 const OLLAMA: &[(&str, u16, &str)] = &[

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use ollama_agent::AgentError;
-use ollama_coordinator_common::http::{BaseUrl, HttpClient, HttpTimeouts};
+use ollama_coordinator_common::base_url::BaseUrl;
+use ollama_coordinator_common::http::{HttpClient, HttpTimeouts};
 use ollama_coordinator_common::probe::{ANSWER_LIMIT, ProbeError, probe};
 use ollama_coordinator_common::protocol::runtime::RuntimeReport;
 use ollama_coordinator_common::shutdown::Shutdown;

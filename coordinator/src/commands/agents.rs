@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
-use ollama_coordinator_common::http::{
-    BaseUrl, HttpClient, HttpError, HttpTimeouts, InvalidBaseUrl,
-};
+use ollama_coordinator_common::base_url::{BaseUrl, InvalidBaseUrl};
+use ollama_coordinator_common::http::{HttpClient, HttpError, HttpTimeouts};
 use ollama_coordinator_common::protocol::view::AgentView;
 use serde::Serialize;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ollama_agent::AgentError;
-use ollama_coordinator_common::http::BaseUrl;
+use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::id::AgentId;
 use ollama_coordinator_common::protocol::view::{AgentStatus, AgentView};
 use ollama_coordinator_common::shutdown::Shutdown;

@@ -5,7 +5,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use ollama_coordinator_common::http::{BaseUrl, HttpClient, HttpError, HttpResponse, HttpTimeouts};
+use ollama_coordinator_common::base_url::BaseUrl;
+use ollama_coordinator_common::http::{HttpClient, HttpError, HttpResponse, HttpTimeouts};
 use ollama_coordinator_common::id::{AgentId, SessionId};
 use ollama_coordinator_common::protocol::error::{ErrorCode, Problem};
 use ollama_coordinator_common::protocol::heartbeat::{HeartbeatRequest, HeartbeatResponse};

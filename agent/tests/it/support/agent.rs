@@ -6,7 +6,7 @@ use std::time::Duration;
 use ollama_agent::config::Timing;
 use ollama_agent::status::AgentStatus;
 use ollama_agent::{AgentError, Config, run_with_status};
-use ollama_coordinator_common::http::BaseUrl;
+use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::shutdown::Shutdown;
 use tempfile::TempDir;
 use tokio::sync::watch;

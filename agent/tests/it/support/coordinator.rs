@@ -10,7 +10,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, post};
-use ollama_coordinator_common::http::BaseUrl;
+use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::id::{AgentId, InstanceId};
 use ollama_coordinator_common::protocol::heartbeat::HeartbeatRequest;
 use ollama_coordinator_common::protocol::register::RegisterRequest;

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use axum::Router;
-use ollama_coordinator_common::http::BaseUrl;
+use ollama_coordinator_common::base_url::BaseUrl;
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
