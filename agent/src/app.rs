@@ -72,8 +72,8 @@ fn start_watching(
 ) -> Sources {
     let (reports, runtime) = watch::channel(None);
     let (samples, load) = watch::channel(None);
-    let runtime_url = config.runtime.clone();
-    let watching = runtime::watch_runtime(runtime_url, config.timing, reports, status.clone());
+    let runtime_said = (config.runtime.clone(), config.ollama_slots);
+    let watching = runtime::watch_runtime(runtime_said, config.timing, reports, status.clone());
     spawn(tasks, "runtime probe", OnExit::Stop, watching);
     spawn(
         tasks,

@@ -7,6 +7,7 @@ mod runtime_url;
 mod timing;
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ The agent's identity (an id and a secret) lives in agent.json in the state direc
 directory and the machine stays the same agent; remove it and the machine joins as a new one.
 Never copy it to another machine.
 
+OLLAMA_NUM_PARALLEL, when it is set as for Ollama, says how many requests Ollama serves at once.
+
 Durations are written as 500ms, 5s, 2m or a number of seconds. Log levels are set by RUST_LOG.
 
 Exit status: 0 stopped as asked, 1 unexpected failure, 2 unusable flag or setting,
@@ -55,6 +58,9 @@ pub struct Config {
     pub coordinator: BaseUrl,
     /// The runtime that this agent fronts.
     pub runtime: BaseUrl,
+    /// How many requests an Ollama serves at once, from its own `OLLAMA_NUM_PARALLEL`: it does not
+    /// tell when asked.
+    pub ollama_slots: Option<NonZeroU32>,
     /// Where the identity is kept.
     pub state_dir: PathBuf,
     /// What to call this machine.
@@ -105,6 +111,7 @@ impl Config {
         Self {
             coordinator,
             runtime,
+            ollama_slots: None,
             state_dir,
             machine_name: "unnamed".to_owned(),
             register_retry_interval: Duration::from_secs(30),
@@ -137,6 +144,7 @@ impl Config {
             sysinfo::System::host_name().ok(),
         ]);
         Ok(Self {
+            ollama_slots: environment("OLLAMA_NUM_PARALLEL").and_then(|slots| slots.parse().ok()),
             machine_name,
             register_retry_interval: args.register_retry_interval,
             register_max_attempts: args.register_max_attempts,

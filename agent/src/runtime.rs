@@ -2,10 +2,12 @@
 //!
 //! The runtime may come and go; the agent stays. Nothing is ever changed there.
 
+use std::num::NonZeroU32;
+
 use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::http::{HttpClient, HttpError, HttpTimeouts};
 use ollama_coordinator_common::probe::{ANSWER_LIMIT, ProbeError, probe};
-use ollama_coordinator_common::protocol::runtime::{RuntimeReport, RuntimeStatus};
+use ollama_coordinator_common::protocol::runtime::{RuntimeKind, RuntimeReport, RuntimeStatus};
 use tokio::sync::watch;
 
 use crate::config::Timing;
@@ -17,7 +19,7 @@ const TIMEOUTS_TOLERATED: u32 = 1;
 
 /// Looks at the runtime for ever.
 pub(crate) async fn watch_runtime(
-    runtime: BaseUrl,
+    (runtime, ollama_slots): (BaseUrl, Option<NonZeroU32>),
     timing: Timing,
     reports: watch::Sender<Option<RuntimeReport>>,
     status: watch::Sender<AgentStatus>,
@@ -29,7 +31,12 @@ pub(crate) async fn watch_runtime(
     let mut client = HttpClient::new(runtime, timeouts).with_answer_limit(ANSWER_LIMIT);
     let mut sight = Sight::default();
     loop {
-        let seen = probe(&mut client).await;
+        let seen = probe(&mut client).await.map(|mut report| {
+            if report.kind == RuntimeKind::Ollama {
+                report.slots = report.slots.or(ollama_slots);
+            }
+            report
+        });
         let error = seen.as_ref().err().map(|error| error_chain(error));
         let change = sight.observe(seen);
         tell(change, &client, &sight, error.as_deref());

@@ -4,6 +4,7 @@ use rstest::rstest;
 
 use crate::support::coordinator::FakeCoordinator;
 use crate::support::process::{command, ended, messages};
+use crate::support::runtime::FakeRuntime;
 
 #[rstest]
 #[case::own_variable(&[
@@ -57,6 +58,33 @@ async fn runtime_comes_from_the_flag_else_from_ollamas_own_variable(
         .wait_for(|log| !log.registrations().is_empty())
         .await;
     assert_eq!(log.registrations()[0].port, expected);
+}
+
+#[rstest]
+#[case("4", Some(4))]
+#[case("0", None)]
+#[case("auto", None)]
+#[tokio::test]
+async fn slots_of_an_ollama_come_from_its_own_variable(
+    #[case] num_parallel: &str,
+    #[case] expected: Option<u32>,
+) {
+    let mut coordinator = FakeCoordinator::start();
+    let runtime = FakeRuntime::start(&["a:latest"]);
+    let state_dir = tempfile::tempdir().unwrap();
+
+    let _agent = command(state_dir.path())
+        .args(["--coordinator", &coordinator.url().to_string()])
+        .args(["--runtime", &runtime.url().to_string()])
+        .env("OLLAMA_NUM_PARALLEL", num_parallel)
+        .spawn()
+        .unwrap();
+
+    let log = coordinator
+        .wait_for(|log| !log.registrations().is_empty())
+        .await;
+    let report = log.registrations()[0].runtime.clone().unwrap();
+    assert_eq!(report.slots.map(Into::into), expected);
 }
 
 #[rstest]
