@@ -1,5 +1,7 @@
 //! What the operator reads at the start and at the end, on standard error.
 
+mod addresses;
+
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -118,24 +120,35 @@ fn listening(local: SocketAddr) -> String {
 }
 
 fn join_text(config: &Config, local: SocketAddr) -> String {
-    let host = match local.ip() {
-        ip if ip.is_loopback() => {
-            let how = if config.dev {
-                "without --dev"
-            } else {
-                "with a --host that they can reach"
-            };
-            return format!("  Only this machine can reach it. To add others, start it {how}.\n\n");
-        }
-        ip if ip.is_unspecified() => "ADDRESS-OF-THIS-MACHINE".to_owned(),
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
-    };
-    let port = local.port();
-    format!(
-        "  Add another machine. Run this on it:\n\n    \
-         ollama-agent --coordinator http://{host}:{port}\n\n"
-    )
+    if local.ip().is_loopback() {
+        let how = if config.dev {
+            "without --dev"
+        } else {
+            "with a --host that they can reach"
+        };
+        return format!("  Only this machine can reach it. To add others, start it {how}.\n\n");
+    }
+    let mut urls = Vec::new();
+    if local.ip().is_unspecified() {
+        let addresses = addresses::for_other_machines();
+        urls.extend(addresses.iter().map(|ip| url(*ip, local.port())));
+    } else {
+        urls.push(url(local.ip(), local.port()));
+    }
+    let placeholder = format!("http://ADDRESS-OF-THIS-MACHINE:{}", local.port());
+    let first = urls.first().unwrap_or(&placeholder);
+    let mut text = format!(
+        "  Add another machine. Run this on it:\n\n    ollama-agent --coordinator {first}\n\n"
+    );
+    if let Some(others) = urls.get(1..).filter(|others| !others.is_empty()) {
+        let others = others.join(" ");
+        writeln!(text, "  Also reached at {others}\n").expect("writing to a String cannot fail");
+    }
+    text
+}
+
+fn url(ip: IpAddr, port: u16) -> String {
+    format!("http://{}", SocketAddr::new(ip, port))
 }
 
 fn print(text: &str) {
