@@ -41,7 +41,12 @@ impl BaseUrl {
         }
         let host = url.host_str().filter(|host| !host.is_empty());
         let host = host.ok_or_else(|| invalid("it names no host"))?.to_owned();
-        let says_port_80 = with_scheme.trim_end_matches('/').ends_with(":80");
+        let authority = with_scheme.split("://").nth(1).unwrap_or_default();
+        let says_port_80 = authority
+            .split('/')
+            .next()
+            .unwrap_or_default()
+            .ends_with(":80");
         let port = url
             .port()
             .unwrap_or(if says_port_80 { 80 } else { default_port });
@@ -102,6 +107,7 @@ mod tests {
     #[case("http://192.168.1.10:11400", "http://192.168.1.10:11400")]
     #[case("192.168.1.10", "http://192.168.1.10:11400")]
     #[case("gpu-hub:80", "http://gpu-hub:80")]
+    #[case("http://gpu-hub:80/fleet", "http://gpu-hub:80/fleet")]
     #[case("http://gpu-hub/fleet/", "http://gpu-hub:11400/fleet")]
     #[case("[::1]:9", "http://[::1]:9")]
     fn base_urls_are_read_as_people_write_them(#[case] text: &str, #[case] expected: &str) {

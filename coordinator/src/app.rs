@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::error::ApiError;
+use crate::banner::Banner;
 use crate::config::{Config, InvalidConfig, storage};
 use crate::proxy::Proxy;
 use crate::registry::table::Unsaved;
@@ -26,7 +27,7 @@ use crate::state::{AppState, Process};
 use crate::storage::json::OpenError;
 use crate::storage::writer::{Writer, WriterThread};
 use crate::storage::{Store as _, StoreError};
-use crate::{api, banner, proxy, reach, server};
+use crate::{api, proxy, reach, server};
 
 mod local;
 
@@ -81,6 +82,7 @@ impl RunError {
         match self {
             Self::Config(_) => 2,
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => 6,
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrNotAvailable => 2,
             Self::Open(OpenError::Locked { .. }) => 6,
             Self::Load(StoreError::NewerSchema { .. }) => 78,
             Self::Listen { .. }
@@ -119,7 +121,8 @@ pub async fn serve(
 
     let tasks = start_tasks(state.registry(), &shutdown);
     let server = Server::start(listener, router(state.clone()), config.limits);
-    banner::started(&config, local_addr, &data_dir, &state.process().recovery);
+    let banner = Banner::new(&config);
+    banner.started(&config, local_addr, &data_dir, &state.process().recovery);
     let local = tokio::select! {
         local = local::start(&config, local_addr, &data_dir) => local,
         () = shutdown.stopping() => LocalAgents::default(),
@@ -131,7 +134,7 @@ pub async fn serve(
         () = server.connections.token().cancelled() => Err(RunError::TaskFailed),
     };
     let stop_in_order = async {
-        banner::stopping(state.proxy().totals().in_flight);
+        banner.stopping(state.proxy().totals().in_flight);
         local.stop().await;
         server.drain().await;
         finish(state.registry(), &tasks, writer_thread).await;
@@ -140,7 +143,7 @@ pub async fn serve(
         () = stop_in_order => {}
         () = shutdown.forced() => tracing::warn!("Forced to stop, what still ran was cut off"),
     }
-    banner::stopped();
+    banner.stopped();
     stopped
 }
 

@@ -35,6 +35,9 @@ pub enum AcquireError {
     /// Agents that have it are known, but none may get requests now.
     #[error("every agent that has the model is offline or gets no requests")]
     NotRoutable,
+    /// No known agent has the model, but some have not been heard of since the start.
+    #[error("not every agent has been heard of since the coordinator started")]
+    Recovering,
     /// Every agent that could be tried was.
     #[error("every agent that has the model was tried")]
     Exhausted,
@@ -70,6 +73,7 @@ impl Balancer {
             None if !tried.is_empty() => Err(AcquireError::Exhausted),
             None if !with_model.is_empty() => Err(AcquireError::OtherApi),
             None if candidates.knows(wanted.model) => Err(AcquireError::NotRoutable),
+            None if self.registry.counts().presumed > 0 => Err(AcquireError::Recovering),
             None => Err(AcquireError::NoSuchModel),
         }
     }

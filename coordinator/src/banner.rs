@@ -1,62 +1,97 @@
-//! What the operator reads at the start and at the end, on standard error.
+//! What the operator reads at the start and at the end, on standard error: plain text, or log
+//! events where every line has to be JSON.
 
 mod addresses;
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::protocol::runtime::{RuntimeKind, RuntimeReport};
 
-use crate::config::Config;
+use crate::config::{Config, LogFormat};
 use crate::storage::recovery::Recovery;
 
-/// Says what runs, where, what it remembers and how to add a machine.
-pub fn started(config: &Config, local: SocketAddr, data_dir: &Path, recovery: &Recovery) {
-    print(&start_text(config, local, data_dir, recovery));
-}
+/// Where the operator's text goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Banner(LogFormat);
 
-/// Says that this machine's runtime takes part.
-pub fn runtime_found(coordinator: &BaseUrl, runtime: &BaseUrl, report: &RuntimeReport) {
-    let version = report.version.as_deref().unwrap_or("of unknown version");
-    let name = match report.kind {
-        RuntimeKind::Ollama => "Ollama",
-        RuntimeKind::Openai => "A server with the OpenAI API",
-    };
-    let models = report.models.len();
-    print(&format!(
-        "  {name} {version} found at {runtime}, models: {models}. It takes part.\n\n{}",
-        try_text(
-            coordinator,
-            report.models.first().map(|model| model.name.as_str())
-        )
-    ));
-}
-
-/// Says that this machine's runtime does not answer yet.
-pub fn runtime_missing(runtime: &BaseUrl, error: &dyn Error) {
-    let mut why = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        write!(why, ": {error}").expect("writing to a String cannot fail");
-        cause = error.source();
+impl Banner {
+    /// Makes the banner for this configuration.
+    pub fn new(config: &Config) -> Self {
+        Self(config.log_format)
     }
-    print(&format!(
-        "  No runtime at {runtime} ({why}).\n  It takes part as soon as it answers; \
-         --no-local-agent leaves this machine out.\n\n"
-    ));
-}
 
-/// Says that what answers is simulated.
-pub fn simulating(coordinator: &BaseUrl, runtime: &BaseUrl, count: usize) {
-    print(&format!(
-        "  No runtime answers at {runtime}, so {count} SIMULATED machines take part: their \
-         answers are made-up words.\n\n{}",
-        try_text(coordinator, Some("simulated-small:latest"))
-    ));
+    fn print(self, text: &str) {
+        match self.0 {
+            // Nobody can be told when standard error is closed.
+            LogFormat::Human => drop(std::io::stderr().write_all(text.as_bytes())),
+            LogFormat::Json => tracing::info!(text = text.trim(), "Notice"),
+        }
+    }
+
+    /// Says what runs, where, what it remembers and how to add a machine.
+    pub fn started(self, config: &Config, local: SocketAddr, data_dir: &Path, recovery: &Recovery) {
+        self.print(&start_text(config, local, data_dir, recovery));
+    }
+
+    /// Says that this machine's runtime takes part.
+    pub fn runtime_found(self, coordinator: &BaseUrl, runtime: &BaseUrl, report: &RuntimeReport) {
+        let version = report.version.as_deref().unwrap_or("of unknown version");
+        let name = match report.kind {
+            RuntimeKind::Ollama => "Ollama",
+            RuntimeKind::Openai => "A server with the OpenAI API",
+        };
+        let models = report.models.len();
+        self.print(&format!(
+            "  {name} {version} found at {runtime}, models: {models}. It takes part.\n\n{}",
+            try_text(
+                coordinator,
+                report.models.first().map(|model| model.name.as_str())
+            )
+        ));
+    }
+
+    /// Says that this machine's runtime does not answer yet.
+    pub fn runtime_missing(self, runtime: &BaseUrl, error: &dyn Error) {
+        let mut why = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            write!(why, ": {error}").expect("writing to a String cannot fail");
+            cause = error.source();
+        }
+        self.print(&format!(
+            "  No runtime at {runtime} ({why}).\n  It takes part as soon as it answers; \
+             --no-local-agent leaves this machine out.\n\n"
+        ));
+    }
+
+    /// Says that what answers is simulated.
+    pub fn simulating(self, coordinator: &BaseUrl, runtime: &BaseUrl, count: usize) {
+        self.print(&format!(
+            "  No runtime answers at {runtime}, so {count} SIMULATED machines take part: their \
+             answers are made-up words.\n\n{}",
+            try_text(coordinator, Some("simulated-small:latest"))
+        ));
+    }
+
+    /// Says that a stop was asked for.
+    pub fn stopping(self, in_flight: u64) {
+        self.print(&match in_flight {
+            0 => "Stopping.\n".to_owned(),
+            running => format!(
+                "Stopping. Requests running: {running}, waiting up to 30 s. Ctrl-C again to stop now.\n"
+            ),
+        });
+    }
+
+    /// Says that everything has ended.
+    pub fn stopped(self) {
+        self.print("Stopped.\n");
+    }
 }
 
 fn try_text(coordinator: &BaseUrl, model: Option<&str>) -> String {
@@ -68,21 +103,6 @@ fn try_text(coordinator: &BaseUrl, model: Option<&str>) -> String {
     })
 }
 
-/// Says that a stop was asked for.
-pub fn stopping(in_flight: u64) {
-    print(&match in_flight {
-        0 => "Stopping.\n".to_owned(),
-        running => format!(
-            "Stopping. Requests running: {running}, waiting up to 30 s. Ctrl-C again to stop now.\n"
-        ),
-    });
-}
-
-/// Says that everything has ended.
-pub fn stopped() {
-    print("Stopped.\n");
-}
-
 fn start_text(config: &Config, local: SocketAddr, data_dir: &Path, recovery: &Recovery) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let mode = if config.dev {
@@ -90,8 +110,7 @@ fn start_text(config: &Config, local: SocketAddr, data_dir: &Path, recovery: &Re
     } else {
         ""
     };
-    let port = local.port();
-    let here = format!("http://127.0.0.1:{port}");
+    let here = BaseUrl::from_addr(from_this_machine(local)).to_string();
     let mut text = format!("ollama-coordinator {version}{mode}\n\n");
     let mut line = |label: &str, value: &str| {
         writeln!(text, "  {label:<12} {value}").expect("writing to a String cannot fail");
@@ -151,7 +170,34 @@ fn url(ip: IpAddr, port: u16) -> String {
     format!("http://{}", SocketAddr::new(ip, port))
 }
 
-fn print(text: &str) {
-    // Nobody can be told when standard error is closed.
-    drop(std::io::stderr().write_all(text.as_bytes()));
+/// Returns where the coordinator is reached from this machine.
+pub fn from_this_machine(local: SocketAddr) -> SocketAddr {
+    let ip = local.ip();
+    let ip = if ip.is_unspecified() {
+        IpAddr::V4(Ipv4Addr::LOCALHOST)
+    } else {
+        ip
+    };
+    SocketAddr::new(ip, local.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Cli;
+    use clap::Parser as _;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("127.0.0.1:11400", "http://127.0.0.1:11400")]
+    #[case("[::]:11400", "http://127.0.0.1:11400")]
+    #[case("[::1]:7", "http://[::1]:7")]
+    #[case("192.168.1.10:11400", "http://192.168.1.10:11400")]
+    fn shown_address_is_one_that_answers(#[case] local: SocketAddr, #[case] url: &str) {
+        let config = Cli::parse_from(["ollama-coordinator"]).config;
+
+        let text = start_text(&config, local, Path::new("/data"), &Recovery::New);
+
+        assert!(text.contains(&format!("Ollama API   {url}\n")), "{text}");
+    }
 }

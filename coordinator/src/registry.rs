@@ -390,6 +390,9 @@ impl Registry {
     /// Tells subscribers in the order of events, then unlocks, then writes the log.
     fn tell_unlocking(&self, mut table: MutexGuard<'_, AgentTable>) {
         let transitions = table.take_transitions();
+        if table.take_save_soon() {
+            self.0.save_wanted.notify_one();
+        }
         if transitions.is_empty() {
             return;
         }
@@ -400,19 +403,19 @@ impl Registry {
             }
         }
         drop(table);
-        self.0.reach_wanted.notify_one();
         for transition in transitions {
             transition.log();
             match transition {
                 Transition::Expired { .. } => {
                     self.0.expired_leases.fetch_add(1, Ordering::Relaxed);
                 }
-                Transition::Returned(_) => self.0.save_wanted.notify_one(),
                 Transition::Joined(_)
-                | Transition::Left(_)
-                | Transition::RoutabilityChanged(_)
+                | Transition::Returned(_)
+                | Transition::RoutabilityChanged(_) => self.0.reach_wanted.notify_one(),
+                Transition::Left(_)
                 | Transition::Changed(_)
                 | Transition::Removed(_)
+                | Transition::EndpointShared { .. }
                 | Transition::IsolationSuspected { .. } => {}
             }
         }

@@ -52,7 +52,13 @@ fn without_problem(answer: &HttpResponse) -> CoordinatorError {
 }
 
 fn is_temporary(answer: &HttpResponse) -> bool {
-    answer.status.is_server_error() || answer.status == http::StatusCode::TOO_MANY_REQUESTS
+    let never_changes = [
+        http::StatusCode::NOT_IMPLEMENTED,
+        http::StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+    ];
+    let is_servers_fault =
+        answer.status.is_server_error() && !never_changes.contains(&answer.status);
+    is_servers_fault || answer.status == http::StatusCode::TOO_MANY_REQUESTS
 }
 
 fn busy(answer: &HttpResponse, detail: String) -> CoordinatorError {

@@ -66,7 +66,7 @@ impl Narrator {
         }
         self.unroutable = reason;
         if let Some(reason) = reason {
-            tracing::warn!(?reason, "The coordinator sends no requests here");
+            tracing::warn!(%reason, "The coordinator sends no requests here");
         } else {
             tracing::info!("The coordinator sends requests here");
         }

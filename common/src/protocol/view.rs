@@ -1,6 +1,7 @@
 //! The agent document: how an agent is shown in lists, by id and in events.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
@@ -35,6 +36,13 @@ pub enum UnroutableReason {
     Unreachable,
     /// It says that its runtime does not answer.
     RuntimeNotAnswering,
+}
+
+impl fmt::Display for UnroutableReason {
+    /// Writes the code, as in JSON.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// One agent as everybody sees it.

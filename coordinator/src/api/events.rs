@@ -82,7 +82,7 @@ fn outgoing(transition: &Transition) -> Option<Outgoing<'_>> {
         | Transition::RoutabilityChanged(agent)
         | Transition::Changed(agent) => Some(Outgoing::AgentChanged { agent }),
         Transition::Removed(id) => Some(Outgoing::AgentRemoved { id: *id }),
-        Transition::IsolationSuspected { .. } => None,
+        Transition::EndpointShared { .. } | Transition::IsolationSuspected { .. } => None,
     }
 }
 

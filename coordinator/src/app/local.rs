@@ -1,21 +1,20 @@
 //! This machine's own agent, run in-process over the same protocol as any other; under `--dev`,
 //! where no runtime answers, simulated runtimes with an agent each.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use ollama_agent::AgentError;
 use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::http::{HttpClient, HttpTimeouts};
-use ollama_coordinator_common::probe::{ANSWER_LIMIT, ProbeError, probe};
-use ollama_coordinator_common::protocol::runtime::RuntimeReport;
+use ollama_coordinator_common::probe::{ANSWER_LIMIT, probe};
 use ollama_coordinator_common::shutdown::Shutdown;
 use ollama_coordinator_common::tasks::{OnExit, Tasks};
 use ollama_simulator::runtime::ScriptedRuntime;
 use ollama_simulator::runtime::script::RuntimeScript;
 
-use crate::banner;
+use crate::banner::{Banner, from_this_machine};
 use crate::config::Config;
 
 /// How many runtimes are simulated.
@@ -38,10 +37,11 @@ pub(super) struct LocalAgents {
 /// Starts this machine's agent, and under `--dev` simulated ones where no runtime answers.
 pub(super) async fn start(config: &Config, local: SocketAddr, data_dir: &Path) -> LocalAgents {
     let mut agents = LocalAgents::default();
+    let banner = Banner::new(config);
     if config.no_local_agent {
         return agents;
     }
-    let coordinator = BaseUrl::from_addr(dialled(local));
+    let coordinator = BaseUrl::from_addr(from_this_machine(local));
     let state_dir = data_dir.join("agent");
     let agent = match ollama_agent::Config::for_local_coordinator(coordinator.clone(), state_dir) {
         Ok(agent) => agent,
@@ -54,9 +54,12 @@ pub(super) async fn start(config: &Config, local: SocketAddr, data_dir: &Path) -
     let found = probe(&mut client.with_answer_limit(ANSWER_LIMIT)).await;
     if config.dev && found.is_err() {
         agents.simulate(&coordinator, data_dir).await;
-        banner::simulating(&coordinator, &agent.runtime, agents.simulated.len());
+        banner.simulating(&coordinator, &agent.runtime, agents.simulated.len());
     } else {
-        announce(&coordinator, &agent.runtime, &found);
+        match &found {
+            Ok(report) => banner.runtime_found(&coordinator, &agent.runtime, report),
+            Err(error) => banner.runtime_missing(&agent.runtime, error),
+        }
         agents.spawn(agent);
     }
     agents
@@ -108,22 +111,4 @@ impl LocalAgents {
             self.spawn(agent);
         }
     }
-}
-
-fn announce(coordinator: &BaseUrl, runtime: &BaseUrl, found: &Result<RuntimeReport, ProbeError>) {
-    match found {
-        Ok(report) => banner::runtime_found(coordinator, runtime, report),
-        Err(error) => banner::runtime_missing(runtime, error),
-    }
-}
-
-/// Returns where the coordinator is reached from this machine.
-fn dialled(local: SocketAddr) -> SocketAddr {
-    let ip = local.ip();
-    let ip = if ip.is_unspecified() {
-        IpAddr::V4(Ipv4Addr::LOCALHOST)
-    } else {
-        ip
-    };
-    SocketAddr::new(ip, local.port())
 }

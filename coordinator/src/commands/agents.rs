@@ -105,16 +105,46 @@ struct Listing<'a> {
 pub async fn run(args: AgentsArgs) -> Result<(), AgentsError> {
     let base = BaseUrl::parse(&args.url, DEFAULT_PORT)?;
     let mut client = HttpClient::new(base, TIMEOUTS).with_answer_limit(ANSWER_LIMIT);
+    let mut outage = Outage::default();
     loop {
-        let agents = fetch(&mut client).await?;
-        match show(&agents, &args) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            shown => shown?,
+        match fetch(&mut client).await {
+            Ok(agents) => match show(&agents, &args) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                shown => {
+                    shown?;
+                    outage = Outage::Over;
+                }
+            },
+            Err(error) => outage = outage.go_on(error)?,
         }
         if !args.watch {
             return Ok(());
         }
         tokio::time::sleep(WATCH_INTERVAL).await;
+    }
+}
+
+/// Whether the coordinator that is watched answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Outage {
+    /// It has never answered.
+    #[default]
+    FromTheStart,
+    /// It answers.
+    Over,
+    /// It answered before, and that it does not has been said.
+    Told,
+}
+
+impl Outage {
+    /// Says once that an answer is missing; without any answer so far, it is an error.
+    fn go_on(self, error: AgentsError) -> Result<Self, AgentsError> {
+        match self {
+            Self::FromTheStart => return Err(error),
+            Self::Over => writeln!(io::stderr(), "{error}; waiting for it")?,
+            Self::Told => {}
+        }
+        Ok(Self::Told)
     }
 }
 

@@ -149,7 +149,7 @@ impl ProxyError {
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::NoAgent { error, .. } => match error {
                 AcquireError::NoSuchModel | AcquireError::OtherApi => StatusCode::NOT_FOUND,
-                AcquireError::NotRoutable | AcquireError::Exhausted => {
+                AcquireError::NotRoutable | AcquireError::Recovering | AcquireError::Exhausted => {
                     StatusCode::SERVICE_UNAVAILABLE
                 }
             },
@@ -166,6 +166,10 @@ impl ProxyError {
                 AcquireError::OtherApi => format!(
                     "the machines that have model '{model}' do not speak Ollama's API, \
                      use /v1/chat/completions"
+                ),
+                AcquireError::Recovering => format!(
+                    "no machine is known to have model '{model}', but the coordinator has just \
+                     started and has not heard of all of them"
                 ),
                 AcquireError::NotRoutable | AcquireError::Exhausted => {
                     format!("every machine that has model '{model}' is offline or gets no requests")

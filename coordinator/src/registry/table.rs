@@ -51,6 +51,7 @@ pub struct AgentTable {
     routing_revision: u64,
     next_version: u64,
     transitions: Vec<Transition>,
+    save_soon: bool,
 }
 
 impl AgentTable {
@@ -69,6 +70,7 @@ impl AgentTable {
             routing_revision: 0,
             next_version: 0,
             transitions: Vec::new(),
+            save_soon: false,
         }
     }
 
@@ -175,6 +177,12 @@ impl AgentTable {
         })
     }
 
+    /// Returns whether something should be saved soon, since the last call: an agent is back, so
+    /// that its time last seen in the file no longer tells that it lives, or serves other models.
+    pub fn take_save_soon(&mut self) -> bool {
+        std::mem::take(&mut self.save_soon)
+    }
+
     /// Takes what has happened since the last call.
     pub fn take_transitions(&mut self) -> Vec<Transition> {
         std::mem::take(&mut self.transitions)
@@ -186,24 +194,19 @@ impl AgentTable {
             return Ok(id);
         }
         let endpoint = new.endpoint();
-        let smallest = AgentId::from_u128(0);
-        let at_endpoint = self
-            .by_endpoint
-            .range((Bound::Included((endpoint, smallest)), Bound::Unbounded))
-            .take_while(|(other, _)| *other == endpoint);
         let mut taken = false;
-        for (_, id) in at_endpoint {
-            let staged = self.staged.get(id).map(Ticket::staged_record);
-            let published = self.records.get(id).map(|record| &record.stored);
+        for id in self.at_endpoint(endpoint) {
+            let staged = self.staged.get(&id).map(Ticket::staged_record);
+            let published = self.records.get(&id).map(|record| &record.stored);
             let Some(known) = staged.unwrap_or(published) else {
                 continue;
             };
             if new.may_act_for(known) {
-                return Ok(*id);
+                return Ok(id);
             }
             taken |= self
                 .records
-                .get(id)
+                .get(&id)
                 .is_some_and(|record| record.lease.is_some());
         }
         if taken {
@@ -250,8 +253,12 @@ impl AgentTable {
         }
         record.leaving = false;
         record.unsaved = true;
+        self.save_soon |= !is_new && before.runtime != record.stored.runtime;
         self.by_endpoint.insert((record.endpoint(), id));
-        let epoch = record.stored.epoch;
+        let (endpoint, epoch) = (record.endpoint(), record.stored.epoch);
+        if is_new || moved {
+            self.warn_of_shared_endpoint(endpoint, id);
+        }
         let terms = self.renew_lease(id, now.mono);
         self.schedule_reach_unless_reached(id, now.mono);
         match (is_new, was_online) {
@@ -266,6 +273,28 @@ impl AgentTable {
             terms,
             is_new,
         }
+    }
+
+    /// Notes that two agents front one runtime, as when an agent is started twice.
+    fn warn_of_shared_endpoint(&mut self, endpoint: SocketAddr, id: AgentId) {
+        let others = self.at_endpoint(endpoint).filter(|other| *other != id);
+        let online =
+            others.filter(|other| self.records.get(other).is_some_and(|r| r.lease.is_some()));
+        let shared: Vec<AgentId> = online.take(1).collect();
+        let warnings = shared.into_iter().map(|other| Transition::EndpointShared {
+            endpoint,
+            id,
+            other,
+        });
+        self.transitions.extend(warnings);
+    }
+
+    fn at_endpoint(&self, endpoint: SocketAddr) -> impl Iterator<Item = AgentId> {
+        let smallest = AgentId::from_u128(0);
+        self.by_endpoint
+            .range((Bound::Included((endpoint, smallest)), Bound::Unbounded))
+            .take_while(move |(other, _)| *other == endpoint)
+            .map(|(_, id)| *id)
     }
 
     fn apply_edit(&mut self, id: AgentId, edit: &Edit, now: Moment) {

@@ -1,5 +1,6 @@
 //! What happened to an agent, for the log and for the event stream.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ollama_coordinator_common::id::AgentId;
@@ -28,6 +29,15 @@ pub enum Transition {
     Changed(AgentSnapshot),
     /// It was forgotten.
     Removed(AgentId),
+    /// Two agents front one runtime.
+    EndpointShared {
+        /// Where the runtime is.
+        endpoint: SocketAddr,
+        /// Who came later.
+        id: AgentId,
+        /// Who was there.
+        other: AgentId,
+    },
     /// Most of the fleet fell silent at once, so that the coordinator doubts itself.
     IsolationSuspected {
         /// How many agents are silent.
@@ -66,7 +76,7 @@ impl Transition {
             Self::RoutabilityChanged(agent) => {
                 let (id, name) = (agent.id(), agent.name());
                 if let Some(reason) = agent.reason {
-                    tracing::warn!(agent.name = name, agent.id = %id, ?reason, "Agent gets no requests");
+                    tracing::warn!(agent.name = name, agent.id = %id, %reason, "Agent gets no requests");
                 } else {
                     tracing::info!(agent.name = name, agent.id = %id, "Agent gets requests");
                 }
@@ -75,6 +85,14 @@ impl Transition {
                 tracing::debug!(agent.id = %agent.id(), "Agent changed");
             }
             Self::Removed(id) => tracing::info!(agent.id = %id, "Agent was forgotten"),
+            Self::EndpointShared {
+                endpoint,
+                id,
+                other,
+            } => tracing::warn!(
+                %endpoint, agent.id = %id, other = %other,
+                "Two agents front one runtime, which gets twice its share; stop one of them"
+            ),
             Self::IsolationSuspected { overdue, online } => tracing::warn!(
                 overdue,
                 online,

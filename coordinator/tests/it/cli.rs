@@ -78,6 +78,18 @@ async fn port_in_use_is_refused_before_anything_is_touched() {
 }
 
 #[tokio::test]
+async fn address_of_another_machine_is_an_unusable_setting() {
+    let machine = Machine::new();
+    let mut command = binary(machine.home());
+    command.args(["--no-local-agent", "--host=192.0.2.1"]);
+
+    let ended = finish(command).await;
+
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert!(ended.stderr.contains("192.0.2.1"), "{}", ended.stderr);
+}
+
+#[tokio::test]
 async fn listing_where_nobody_answers_says_what_to_do() {
     let nobody = ReservedPort::new();
     let url = format!("--url=http://{}", nobody.addr());

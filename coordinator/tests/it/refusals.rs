@@ -266,3 +266,16 @@ async fn secret_that_cannot_be_one_is_refused() {
         );
     }
 }
+
+#[tokio::test]
+async fn what_curl_calls_a_form_is_taken_for_json() {
+    let coordinator = TestCoordinator::new().await;
+    let mut form = request(Method::POST, "/api/agents", r#"{"machine_name":"a"}"#);
+    let curls_default = "application/x-www-form-urlencoded".parse().unwrap();
+    form.headers_mut()
+        .insert(header::CONTENT_TYPE, curls_default);
+
+    let answer = coordinator.api.send(form).await;
+
+    assert_eq!(answer.status, 201);
+}

@@ -6,6 +6,7 @@
     clippy::unwrap_used,
     reason = "what surrounds a test fails by panicking, too, and explains itself on the terminal"
 )]
+#![cfg(unix)]
 
 mod support;
 

@@ -20,7 +20,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How often the address of any other agent is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
 /// More checks per second than this are spread over a longer time.
-const MAX_CHECKS_PER_SECOND: u32 = 100;
+const MAX_CHECKS_PER_SECOND: u32 = 25;
 
 /// An address that has to be tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

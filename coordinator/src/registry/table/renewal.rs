@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ollama_coordinator_common::id::{AgentId, SessionId};
 use ollama_coordinator_common::protocol::heartbeat::HeartbeatRequest;
+use ollama_coordinator_common::protocol::runtime::RuntimeReport;
 use ollama_coordinator_common::protocol::view::UnroutableReason;
 use ollama_coordinator_common::secret::SecretHash;
 use tokio::time::Instant;
@@ -79,11 +80,9 @@ impl AgentTable {
                 record.metrics = Some(metrics.into());
                 news = News::Load;
             }
-            if heartbeat
-                .runtime
-                .is_some_and(|report| record.apply_report(report))
-            {
-                news = News::Report;
+            if let Some(report) = heartbeat.runtime {
+                news = record.news_in(&report).max(news);
+                record.apply_report(report);
             }
         }
         if record.stored.left_at.is_some() {
@@ -91,6 +90,7 @@ impl AgentTable {
         }
         let was_online = record.lease.is_some();
         record.unsaved |= !was_online;
+        self.save_soon |= !was_online || news == News::Models;
         let terms = self.renew_lease(id, now.mono);
         self.settle_renewal(id, was, news, now);
         if !was_online {
@@ -134,7 +134,7 @@ impl AgentTable {
             self.note(id, now, Transition::RoutabilityChanged);
         } else {
             match news {
-                News::Report => self.note(id, now, Transition::Changed),
+                News::Report | News::Models => self.note(id, now, Transition::Changed),
                 News::Load => self.note_load(id, now, Transition::Changed),
                 News::Nothing => {}
             }
@@ -143,14 +143,34 @@ impl AgentTable {
 }
 
 /// What a heartbeat brought.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum News {
     Nothing,
     Load,
     Report,
+    /// Other models can be served than before.
+    Models,
 }
 
 impl AgentRecord {
+    fn news_in(&self, report: &RuntimeReport) -> News {
+        let known = &self.stored.runtime;
+        let names = |report: &RuntimeReport| -> Vec<String> {
+            report
+                .models
+                .iter()
+                .map(|model| model.name.clone())
+                .collect()
+        };
+        if *known == *report {
+            News::Nothing
+        } else if known.status != report.status || names(known) != names(report) {
+            News::Models
+        } else {
+            News::Report
+        }
+    }
+
     fn renewed(&self, terms: Terms) -> Renewed {
         Renewed {
             epoch: self.stored.epoch,

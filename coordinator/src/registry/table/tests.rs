@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ollama_coordinator_common::id::SessionId;
 use ollama_coordinator_common::protocol::heartbeat::HeartbeatRequest;
-use ollama_coordinator_common::protocol::runtime::{RuntimeReport, RuntimeStatus};
+use ollama_coordinator_common::protocol::runtime::{Model, RuntimeReport, RuntimeStatus};
 use ollama_coordinator_common::protocol::system::Metrics;
 use ollama_coordinator_common::protocol::view::{AgentStatus, PatchAgentRequest, UnroutableReason};
 use ollama_coordinator_common::secret::AgentSecret;

@@ -176,3 +176,17 @@ async fn goodbye_of_a_process_that_was_followed_by_another_changes_nothing() {
     table.publish(ticket, now);
     assert_eq!(status(&table, id, now), AgentStatus::Online);
 }
+
+#[tokio::test(start_paused = true)]
+async fn two_agents_in_front_of_one_runtime_are_pointed_out() {
+    let now = start();
+    let mut table = AgentTable::new(POLICY);
+    register(&mut table, &agent(1), now);
+    table.take_transitions();
+
+    register(&mut table, &agent(2), now);
+
+    let transitions = table.take_transitions();
+    let shared = |t: &Transition| matches!(t, Transition::EndpointShared { .. });
+    assert!(transitions.iter().any(shared), "{transitions:?}");
+}

@@ -147,3 +147,32 @@ async fn endpoint_stays_known_through_a_removal_in_flight() {
 
     assert_eq!(register(&mut table, &nameless, now).id, first);
 }
+
+#[tokio::test(start_paused = true)]
+async fn other_models_are_saved_soon() {
+    let now = start();
+    let mut table = AgentTable::new(POLICY);
+    let id = register(&mut table, &agent(1), now).id;
+    table.take_save_soon();
+    table.take_unsaved(Unsaved::HeardOf, now);
+    let report = RuntimeReport {
+        models: vec![Model::named("a:latest")],
+        status: RuntimeStatus::Running,
+        ..Default::default()
+    };
+    let appears = HeartbeatRequest {
+        runtime: Some(report),
+        ..beat(1)
+    };
+
+    table.renew(id, None, beat(1), now).unwrap();
+    assert!(
+        !table.take_save_soon(),
+        "a plain heartbeat never touches the disk"
+    );
+    table.renew(id, None, appears, now).unwrap();
+
+    assert!(table.take_save_soon());
+    let saved = table.take_unsaved(Unsaved::Changed, now);
+    assert_eq!(saved[0].runtime.models[0].name, "a:latest");
+}
