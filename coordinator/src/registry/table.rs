@@ -103,6 +103,7 @@ impl AgentTable {
             }
         }
         self.revision += 1;
+        self.routing_revision += 1;
     }
 
     /// Takes the records that should be saved.

@@ -37,6 +37,18 @@ async fn answer_passes_chunk_by_chunk_while_the_runtime_still_works() {
 }
 
 #[tokio::test]
+async fn restarted_coordinator_serves_from_the_agents_it_remembers() {
+    let mut coordinator = TestCoordinator::new().await;
+    let (_runtime, agent) = joined(coordinator.api, RuntimeScript::default()).await;
+
+    coordinator.restart().await;
+
+    let answer = coordinator.api.post("/api/chat", &chat("hi")).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.header("x-coordinator-agent"), agent.id.to_string());
+}
+
+#[tokio::test]
 async fn whole_answer_arrives_in_every_protocol() {
     let coordinator = TestCoordinator::new().await;
     let (runtime, _) = joined(coordinator.api, RuntimeScript::default()).await;

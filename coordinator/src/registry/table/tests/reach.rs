@@ -107,3 +107,17 @@ async fn forgotten_and_registered_again_an_address_is_tried_once() {
     assert_eq!(table.take_reach_checks(after(now, 60.0).mono, 100).len(), 1);
     assert_eq!(table.deadlines.len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn restored_agents_are_a_change_of_routing() {
+    let now = start();
+    let mut before = AgentTable::new(POLICY);
+    register(&mut before, &agent(1), now);
+    let saved = before.take_unsaved(Unsaved::HeardOf, now);
+    let mut table = AgentTable::new(POLICY);
+    let empty = table.routing_revision();
+
+    table.restore(vec![StoredAgent::clone(&saved[0])], Some(now.wall), now);
+
+    assert_ne!(table.routing_revision(), empty);
+}
