@@ -83,16 +83,10 @@ impl Proxy {
     /// Returns what the proxy has done since the start.
     pub fn totals(&self) -> ProxyTotals {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let in_flight = self
-            .registry
-            .snapshot()
-            .iter()
-            .map(|a| u64::from(a.in_flight))
-            .sum();
         ProxyTotals {
             relayed: load(&self.counters.relayed),
             unanswered: load(&self.counters.unanswered),
-            in_flight,
+            in_flight: self.registry.in_flight(),
         }
     }
 

@@ -228,19 +228,12 @@ fn advertised(runtime: &BaseUrl, local_ip: IpAddr) -> IpAddr {
     }
 }
 
-/// What is in memory changes with every request; what can be served at all does not.
+/// News about what can be served is urgent; about what is in memory it is not.
 fn is_urgent(acknowledged: Option<&RuntimeReport>, report: &RuntimeReport) -> bool {
-    let Some(known) = acknowledged else {
-        return report.status == RuntimeStatus::Running;
-    };
-    let names = |report: &RuntimeReport| -> Vec<String> {
-        report
-            .models
-            .iter()
-            .map(|model| model.name.clone())
-            .collect()
-    };
-    known.status != report.status || names(known) != names(report)
+    match acknowledged {
+        Some(known) => !known.serves_the_same_as(report),
+        None => report.status == RuntimeStatus::Running,
+    }
 }
 
 #[cfg(test)]

@@ -51,6 +51,20 @@ pub struct RuntimeReport {
     pub slots: Option<NonZeroU32>,
 }
 
+impl RuntimeReport {
+    /// Returns whether the same requests can be served as with `other`: what is in memory changes
+    /// with every request, what can be served at all does not.
+    pub fn serves_the_same_as(&self, other: &Self) -> bool {
+        self.status == other.status
+            && self.models.len() == other.models.len()
+            && self
+                .models
+                .iter()
+                .zip(&other.models)
+                .all(|(a, b)| a.name == b.name)
+    }
+}
+
 /// A model that a runtime can serve.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Model {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -166,6 +166,15 @@ impl AgentTable {
             online: self.online,
             presumed: self.presumed,
         }
+    }
+
+    /// Returns how many requests all agents are serving.
+    pub fn in_flight(&self) -> u64 {
+        let counts = self
+            .records
+            .values()
+            .map(|record| record.in_flight.load(Ordering::Relaxed));
+        counts.map(u64::from).sum()
     }
 
     /// Returns every agent's record and in-flight count, and whether it is routable.

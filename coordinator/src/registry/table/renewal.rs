@@ -155,19 +155,12 @@ enum News {
 impl AgentRecord {
     fn news_in(&self, report: &RuntimeReport) -> News {
         let known = &self.stored.runtime;
-        let names = |report: &RuntimeReport| -> Vec<String> {
-            report
-                .models
-                .iter()
-                .map(|model| model.name.clone())
-                .collect()
-        };
-        if *known == *report {
+        if known == report {
             News::Nothing
-        } else if known.status != report.status || names(known) != names(report) {
-            News::Models
-        } else {
+        } else if known.serves_the_same_as(report) {
             News::Report
+        } else {
+            News::Models
         }
     }
 

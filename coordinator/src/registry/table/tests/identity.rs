@@ -72,12 +72,8 @@ async fn two_registrations_of_one_endpoint_before_either_is_durable_share_an_id(
         session: None,
         ..agent(1)
     };
-    let Registration::Staged(first) = table.register(&nameless, now).unwrap() else {
-        panic!("a new agent has to be committed");
-    };
-    let Registration::Staged(second) = table.register(&nameless, now).unwrap() else {
-        panic!("an agent that is not durable yet has to be committed");
-    };
+    let first = staged(&mut table, &nameless, now);
+    let second = staged(&mut table, &nameless, now);
 
     let first = table.publish(first, now).unwrap();
     let second = table.publish(second, now).unwrap();

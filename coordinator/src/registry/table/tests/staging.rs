@@ -11,9 +11,7 @@ async fn refused_commit_leaves_no_trace() {
         session: None,
         ..agent(1)
     };
-    let Registration::Staged(ticket) = table.register(&nameless, now).unwrap() else {
-        panic!("a new agent has to be committed");
-    };
+    let ticket = staged(&mut table, &nameless, now);
 
     table.abandon(&ticket, now);
 
