@@ -18,7 +18,7 @@ use tower_http::cors::AllowHeaders;
 
 use crate::api::open_to_all_origins;
 use crate::balancer::permit::Permit;
-use crate::balancer::{AcquireError, Balancer, Wanted};
+use crate::balancer::{AcquireError, Acquired, Balancer, Wanted};
 use crate::registry::Registry;
 use crate::state::AppState;
 
@@ -28,6 +28,7 @@ pub mod headers;
 pub mod hops;
 pub mod lists;
 pub mod relay;
+pub mod story;
 pub mod target;
 pub mod upstream;
 
@@ -98,6 +99,10 @@ impl Proxy {
         let wanted = Wanted {
             model: &target.model,
             ollama_only: dialect == Dialect::Ollama,
+            only: &[],
+            tried: &[],
+            client: 0,
+            prefix: None,
         };
         let (permit, response) = self.forward(&target, wanted).await?;
         let agent = HeaderValue::from_str(&permit.candidate().id.to_string());
@@ -118,8 +123,13 @@ impl Proxy {
         let started = Instant::now();
         let hop = self.registry.instance_id();
         loop {
-            let permit = match self.balancer.acquire(wanted, &tried) {
-                Ok(permit) => permit,
+            let tried_wanted = Wanted {
+                tried: &tried,
+                ..wanted
+            };
+            let permit = match self.balancer.acquire(tried_wanted) {
+                Ok(Acquired::Ready(permit)) => permit,
+                Ok(Acquired::Queued(_)) => return Err(ProxyError::Unreachable),
                 Err(AcquireError::Exhausted) => return Err(ProxyError::Unreachable),
                 Err(error) => {
                     return Err(ProxyError::NoAgent {
@@ -138,7 +148,7 @@ impl Proxy {
                         "Agent could not be reached"
                     );
                     self.registry.doubt_reach(permit.candidate().id);
-                    tried.push(permit.candidate().clone());
+                    tried.push(permit.candidate().id);
                     if tried.len() == MAX_ATTEMPTS || started.elapsed() >= ATTEMPTS_TIME {
                         return Err(ProxyError::Unreachable);
                     }

@@ -149,9 +149,12 @@ impl ProxyError {
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::NoAgent { error, .. } => match error {
                 AcquireError::NoSuchModel | AcquireError::OtherApi => StatusCode::NOT_FOUND,
-                AcquireError::NotRoutable | AcquireError::Recovering | AcquireError::Exhausted => {
-                    StatusCode::SERVICE_UNAVAILABLE
-                }
+                AcquireError::NotRoutable
+                | AcquireError::Recovering
+                | AcquireError::NotThere
+                | AcquireError::QueueFull
+                | AcquireError::QueueTimeout
+                | AcquireError::Exhausted => StatusCode::SERVICE_UNAVAILABLE,
             },
             Self::Unreachable | Self::Broken(_) => StatusCode::BAD_GATEWAY,
             Self::Silent(_) => StatusCode::GATEWAY_TIMEOUT,
@@ -171,7 +174,11 @@ impl ProxyError {
                     "no machine is known to have model '{model}', but the coordinator has just \
                      started and has not heard of all of them"
                 ),
-                AcquireError::NotRoutable | AcquireError::Exhausted => {
+                AcquireError::QueueFull
+                | AcquireError::QueueTimeout
+                | AcquireError::NotThere
+                | AcquireError::NotRoutable
+                | AcquireError::Exhausted => {
                     format!("every machine that has model '{model}' is offline or gets no requests")
                 }
             },
