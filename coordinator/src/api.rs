@@ -23,6 +23,7 @@ pub mod health;
 pub mod heartbeat;
 pub mod metrics;
 pub mod openapi;
+pub mod requests;
 pub mod validate;
 
 /// The header that names where the next page of a list starts.
@@ -45,6 +46,8 @@ pub fn router() -> Router<AppState> {
         .route("/api/agents/{id}/heartbeat", post(heartbeat::renew_lease))
         .route("/api/agents/{id}/session", delete(heartbeat::end_session))
         .route("/api/events", get(events::stream_events))
+        .route("/api/requests", get(requests::list_requests))
+        .route("/api/requests/{id}", get(requests::get_request))
         .route("/api/openapi.json", get(openapi::get_openapi))
         .route("/healthz", get(health::get_liveness))
         .route("/readyz", get(health::get_readiness))

@@ -20,6 +20,7 @@ use crate::api::error::ApiError;
 use crate::banner::Banner;
 use crate::config::{Config, InvalidConfig, storage};
 use crate::proxy::Proxy;
+use crate::proxy::story::Storybook;
 use crate::registry::table::Unsaved;
 use crate::registry::{Registry, reaper, saver};
 use crate::server::ServerLimits;
@@ -119,7 +120,7 @@ pub async fn serve(
     };
     let (state, writer_thread) = open(&config, &data_dir, shutdown.clone())?;
 
-    let tasks = start_tasks(state.registry(), &shutdown);
+    let tasks = start_tasks(&state, &shutdown);
     let server = Server::start(listener, router(state.clone()), config.limits);
     let banner = Banner::new(&config);
     banner.started(&config, local_addr, &data_dir, &state.process().recovery);
@@ -147,7 +148,8 @@ pub async fn serve(
     stopped
 }
 
-fn start_tasks(registry: &Registry, shutdown: &Shutdown) -> Tasks {
+fn start_tasks(state: &AppState, shutdown: &Shutdown) -> Tasks {
+    let registry = state.registry();
     let tasks = Tasks::default();
     let token = || tasks.token().clone();
     let signals = until(token(), shutdown.clone().watch_signals());
@@ -159,6 +161,8 @@ fn start_tasks(registry: &Registry, shutdown: &Shutdown) -> Tasks {
     );
     tasks.spawn("reach", OnExit::Stop, reach::run(registry.clone(), token()));
     tasks.spawn("saver", OnExit::Stop, saver::run(registry.clone(), token()));
+    let storybook = state.proxy().storybook().clone();
+    tasks.spawn("traces", OnExit::Log, storybook.export(token()));
     tasks
 }
 
@@ -228,7 +232,8 @@ fn open(
         recovery: Arc::new(loaded.recovery),
         shutdown,
     };
-    let proxy = Proxy::new(registry.clone());
+    let storybook = Storybook::new(config.telemetry.settings()?, registry.clone());
+    let proxy = Proxy::new(registry.clone(), storybook);
     Ok((AppState::new(registry, proxy, process), writer_thread))
 }
 
@@ -241,7 +246,8 @@ fn router(state: AppState) -> Router {
 
 /// Answers below the management API's paths as it does, anywhere else as Ollama does.
 async fn unknown_route(uri: Uri) -> Response {
-    if uri.path().starts_with("/api/agents") || uri.path().starts_with("/api/events") {
+    let own = ["/api/agents", "/api/events", "/api/requests"];
+    if own.iter().any(|own| uri.path().starts_with(own)) {
         return ApiError::NotFound.into_response();
     }
     (StatusCode::NOT_FOUND, "404 page not found").into_response()

@@ -8,12 +8,14 @@ use ollama_coordinator_common::logging;
 pub mod lease;
 pub mod listen;
 pub mod storage;
+pub mod telemetry;
 
 use crate::commands::agents::AgentsArgs;
 use crate::server::ServerLimits;
 use lease::LeaseArgs;
 use listen::ListenArgs;
 use storage::StorageArgs;
+use telemetry::TelemetryArgs;
 
 const LONG_ABOUT: &str = "\
 One URL for every machine that runs a language model.
@@ -72,6 +74,9 @@ pub struct Config {
     /// When an agent counts as dead.
     #[command(flatten)]
     pub lease: LeaseArgs,
+    /// What is remembered and told of requests.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
     /// Do not register this machine's own runtime
     #[arg(long, env = "OLLAMA_COORDINATOR_NO_LOCAL_AGENT", value_parser = clap::builder::FalseyValueParser::new())]
     pub no_local_agent: bool,
@@ -116,6 +121,7 @@ impl Config {
     /// Checks what no single setting can tell.
     pub fn validate(&self) -> Result<(), InvalidConfig> {
         self.lease.policy()?;
+        self.telemetry.settings()?;
         Ok(())
     }
 

@@ -3,8 +3,7 @@
 //! Bytes pass untouched both ways. A client that leaves drops the response body, which drops the
 //! upstream's stream and the permit with it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use axum::Router;
@@ -16,8 +15,9 @@ use axum::routing::{get, post};
 use tokio::time::Instant;
 use tower_http::cors::AllowHeaders;
 
+use crate::api::address::Peer;
 use crate::api::open_to_all_origins;
-use crate::balancer::permit::Permit;
+use crate::balancer::permit::{Outcome, Permit};
 use crate::balancer::{AcquireError, Acquired, Balancer, Wanted};
 use crate::registry::Registry;
 use crate::state::AppState;
@@ -34,11 +34,14 @@ pub mod upstream;
 
 use error::{Dialect, ProxyError};
 use forward::ForwardError;
+use story::{Story, Storybook};
 use target::Target;
 use upstream::UpstreamClient;
 
 /// Names the agent that answered.
 pub const AGENT_HEADER: HeaderName = HeaderName::from_static("x-coordinator-agent");
+/// Names the request.
+pub const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// The most agents that are tried for one request.
 const MAX_ATTEMPTS: usize = 8;
 /// No further agent is tried when so much time has gone by without a connection.
@@ -50,52 +53,53 @@ pub struct Proxy {
     registry: Registry,
     balancer: Balancer,
     upstream: UpstreamClient,
-    counters: Arc<Counters>,
+    storybook: Storybook,
 }
 
-#[derive(Debug, Default)]
-struct Counters {
-    relayed: AtomicU64,
-    unanswered: AtomicU64,
-}
-
-/// What the proxy has done since the start.
+/// What the proxy does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProxyTotals {
-    /// Requests relayed to an agent.
-    pub relayed: u64,
-    /// Requests that no agent could answer.
-    pub unanswered: u64,
     /// Requests being served now.
     pub in_flight: u64,
 }
 
 impl Proxy {
     /// Makes a proxy to the agents of `registry`.
-    pub fn new(registry: Registry) -> Self {
+    pub fn new(registry: Registry, storybook: Storybook) -> Self {
         Self {
             balancer: Balancer::new(registry.clone()),
             registry,
             upstream: UpstreamClient::default(),
-            counters: Arc::default(),
+            storybook,
         }
     }
 
-    /// Returns what the proxy has done since the start.
+    /// Returns what is known of requests.
+    pub fn storybook(&self) -> &Storybook {
+        &self.storybook
+    }
+
+    /// Returns what the proxy does.
     pub fn totals(&self) -> ProxyTotals {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         ProxyTotals {
-            relayed: load(&self.counters.relayed),
-            unanswered: load(&self.counters.unanswered),
             in_flight: self.registry.in_flight(),
         }
     }
 
-    async fn answer(&self, request: Request, dialect: Dialect) -> Result<Response, ProxyError> {
+    async fn answer(
+        &self,
+        request: Request,
+        dialect: Dialect,
+        story: &mut Option<Story>,
+    ) -> Result<Response, ProxyError> {
         if hops::has_passed(request.headers(), self.registry.instance_id()) {
             return Err(ProxyError::Loop);
         }
         let target = Target::read(request).await?;
+        if let Some(story) = story {
+            let is_streamed = target.stream.unwrap_or(dialect == Dialect::Ollama);
+            story.asks_for(dialect, &target.model, is_streamed);
+        }
         let wanted = Wanted {
             model: &target.model,
             ollama_only: dialect == Dialect::Ollama,
@@ -104,9 +108,9 @@ impl Proxy {
             client: 0,
             prefix: None,
         };
-        let (permit, response) = self.forward(&target, wanted).await?;
+        let (permit, response) = self.forward(&target, wanted, story).await?;
         let agent = HeaderValue::from_str(&permit.candidate().id.to_string());
-        let mut response = relay::relay(response, permit);
+        let mut response = relay::relay(response, permit, story.take());
         response
             .headers_mut()
             .insert(AGENT_HEADER, agent.expect("a UUID is a header value"));
@@ -118,6 +122,7 @@ impl Proxy {
         &self,
         target: &Target,
         wanted: Wanted<'_>,
+        story: &mut Option<Story>,
     ) -> Result<(Permit, upstream::UpstreamResponse), ProxyError> {
         let mut tried = Vec::new();
         let started = Instant::now();
@@ -139,7 +144,15 @@ impl Proxy {
                 }
             };
             let link = permit.candidate().link;
-            match forward::attempt(&self.upstream, link, target, hop).await {
+            if let Some(story) = story {
+                story.attempt(&permit);
+            }
+            let attempted =
+                forward::attempt(&self.upstream, link, target, hop, story.as_ref()).await;
+            if let (Some(story), Err(error)) = (&mut *story, &attempted) {
+                story.attempt_failed(Outcome::Failure(error.failure()));
+            }
+            match attempted {
                 Ok(response) => return Ok((permit, response)),
                 Err(ForwardError::NotConnected(error)) => {
                     tracing::warn!(
@@ -175,7 +188,7 @@ pub fn router() -> Router<AppState> {
             open_to_all_origins()
                 .allow_methods([Method::GET, Method::POST])
                 .allow_headers(AllowHeaders::mirror_request())
-                .expose_headers([AGENT_HEADER, header::RETRY_AFTER]),
+                .expose_headers([AGENT_HEADER, REQUEST_ID_HEADER, header::RETRY_AFTER]),
         )
 }
 
@@ -188,14 +201,25 @@ async fn openai(State(proxy): State<Proxy>, request: Request) -> Response {
 }
 
 async fn respond(proxy: Proxy, request: Request, dialect: Dialect) -> Response<Body> {
-    match proxy.answer(request, dialect).await {
-        Ok(response) => {
-            proxy.counters.relayed.fetch_add(1, Ordering::Relaxed);
-            response
-        }
+    let peer = request.extensions().get::<Peer>();
+    let client = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.remote.ip());
+    let story = begin(&proxy.storybook, &request, client);
+    let id = story.id_header();
+    let mut story = Some(story);
+    let mut response = match proxy.answer(request, dialect, &mut story).await {
+        Ok(response) => response,
         Err(error) => {
-            proxy.counters.unanswered.fetch_add(1, Ordering::Relaxed);
+            if let Some(story) = story {
+                story.refused(error.status(), error.reason(), &error.to_string());
+            }
             error.in_dialect(dialect).into_response()
         }
-    }
+    };
+    response.headers_mut().insert(REQUEST_ID_HEADER, id);
+    response
+}
+
+fn begin(storybook: &Storybook, request: &Request, client: IpAddr) -> Story {
+    let (method, path) = (request.method().as_str(), request.uri().path());
+    storybook.begin(method, path, request.headers(), client)
 }

@@ -6,6 +6,7 @@ use axum::extract::FromRef;
 use ollama_coordinator_common::shutdown::Shutdown;
 
 use crate::proxy::Proxy;
+use crate::proxy::story::Storybook;
 use crate::registry::Registry;
 use crate::storage::recovery::Recovery;
 use crate::storage::writer::Writer;
@@ -55,6 +56,12 @@ impl FromRef<AppState> for Registry {
 impl FromRef<AppState> for Proxy {
     fn from_ref(state: &AppState) -> Self {
         state.0.proxy.clone()
+    }
+}
+
+impl FromRef<AppState> for Storybook {
+    fn from_ref(state: &AppState) -> Self {
+        state.0.proxy.storybook().clone()
     }
 }
 

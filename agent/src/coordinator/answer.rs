@@ -32,6 +32,7 @@ pub(super) fn refusal(answer: &HttpResponse) -> CoordinatorError {
         | ErrorCode::PayloadTooLarge
         | ErrorCode::UnsupportedMediaType
         | ErrorCode::NotFound
+        | ErrorCode::UnknownRequest
         | ErrorCode::MethodNotAllowed => CoordinatorError::Invalid { detail },
         ErrorCode::Unrecognised if is_temporary(answer) => busy(answer, detail),
         ErrorCode::Unrecognised => CoordinatorError::Invalid { detail },

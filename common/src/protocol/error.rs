@@ -18,6 +18,8 @@ pub enum ErrorCode {
     AddressNotAllowed,
     /// No agent has this id: register again, with the same id.
     UnknownAgent,
+    /// The request log has no request of this id: it was never there, or it is too long ago.
+    UnknownRequest,
     /// The id is known and the secret that belongs to it was not presented.
     WrongSecret,
     /// Another live process uses this id: make a new one.

@@ -32,6 +32,9 @@ pub enum ApiError {
     /// There is no such agent.
     #[error("no agent has this id")]
     UnknownAgent,
+    /// There is no such request.
+    #[error("no request has this id")]
+    UnknownRequest,
     /// The secret is missing or another one.
     #[error("the secret that belongs to this agent was not presented")]
     WrongSecret,
@@ -77,7 +80,7 @@ impl ApiError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Invalid(_) | Self::Address(_) => StatusCode::BAD_REQUEST,
-            Self::UnknownAgent | Self::NotFound => StatusCode::NOT_FOUND,
+            Self::UnknownAgent | Self::UnknownRequest | Self::NotFound => StatusCode::NOT_FOUND,
             Self::WrongSecret => StatusCode::FORBIDDEN,
             Self::DuplicateIdentity => StatusCode::CONFLICT,
             Self::RegistryFull(_) | Self::Storage(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -95,6 +98,7 @@ impl ApiError {
             Self::Invalid(_) => ErrorCode::InvalidRequest,
             Self::Address(_) => ErrorCode::AddressNotAllowed,
             Self::UnknownAgent => ErrorCode::UnknownAgent,
+            Self::UnknownRequest => ErrorCode::UnknownRequest,
             Self::WrongSecret => ErrorCode::WrongSecret,
             Self::DuplicateIdentity => ErrorCode::DuplicateIdentity,
             Self::RegistryFull(_) => ErrorCode::RegistryFull,
@@ -113,6 +117,7 @@ impl ApiError {
             Self::Invalid(_) => "The request is invalid",
             Self::Address(_) => "The address is not allowed",
             Self::UnknownAgent => "No agent has this id",
+            Self::UnknownRequest => "No request has this id",
             Self::WrongSecret => "Wrong secret",
             Self::DuplicateIdentity => "Another live process uses this id",
             Self::RegistryFull(_) => "The registry is full",
@@ -144,6 +149,9 @@ impl ApiError {
             Self::Address(error) => error.to_string(),
             Self::UnknownAgent => {
                 "No agent has this id. An agent registers again, with the same id.".to_owned()
+            }
+            Self::UnknownRequest => {
+                "The request log holds the latest requests only (--request-log).".to_owned()
             }
             Self::WrongSecret => "This agent proves itself with a secret (Authorization: Bearer), \
                 and another one or none was presented."

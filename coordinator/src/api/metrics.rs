@@ -1,16 +1,24 @@
-//! Figures for Prometheus. Labels are fixed words, never text that an agent or a client sent.
+//! Figures for Prometheus. A label is a fixed word, or a model or an agent that the registry knows,
+//! and there are only so many of those.
+
+use std::fmt;
 
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use prometheus_client::encoding::EncodeLabelSet;
+use ollama_coordinator_common::id::AgentId;
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry as Page;
 
 use crate::proxy::Proxy;
+use crate::proxy::story::Storybook;
+use crate::proxy::story::figures::{Figures, ModelFigures, OTHER};
 use crate::registry::Registry;
 use crate::state::Process;
 use crate::storage::writer::StorageHealth;
@@ -34,25 +42,13 @@ pub async fn get_metrics(
     let mut page = Page::with_prefix("ollama_coordinator");
     agents(&mut page, &registry);
     storage(&mut page, &process);
-    let totals = proxy.totals();
-    counter(
-        &mut page,
-        "requests",
-        "Requests relayed to agents",
-        totals.relayed,
-    );
-    counter(
-        &mut page,
-        "requests_unanswered",
-        "Requests no agent could answer",
-        totals.unanswered,
-    );
     gauge(
         &mut page,
         "in_flight",
         "Requests being served now",
-        totals.in_flight,
+        registry.in_flight(),
     );
+    page.register_collector(Box::new(Requests(proxy.storybook().clone())));
 
     let mut text = String::new();
     if encode(&mut text, &page).is_err() {
@@ -122,4 +118,120 @@ fn gauge(page: &mut Page, name: &str, help: &str, value: u64) {
     let gauge: Gauge = Gauge::default();
     gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
     page.register(name, help, gauge);
+}
+
+/// The figures of requests, which are read where they are counted.
+#[derive(Debug)]
+struct Requests(Storybook);
+
+impl Collector for Requests {
+    fn encode(&self, mut page: DescriptorEncoder<'_>) -> fmt::Result {
+        let figures = self.0.figures();
+        requests(&mut page, figures)?;
+        times(&mut page, figures)?;
+        attempts(&mut page, figures)?;
+        let lengths = self.0.queue_lengths();
+        let lengths = lengths.into_iter();
+        let lengths = lengths.map(|(model, length)| ([("model", model)], ConstGauge::new(length)));
+        family(&mut page, "queued", "Requests waiting now", lengths)?;
+        let untraced = [(NO_LABELS, ConstCounter::new(self.0.untraced()))];
+        let help = "Requests whose traces did not reach the collector";
+        family(&mut page, "traces_dropped", help, untraced)
+    }
+}
+
+const NO_LABELS: [(&str, &str); 0] = [];
+
+fn requests(page: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt::Result {
+    let (mut requests, mut tokens) = (Vec::new(), Vec::new());
+    for model in figures.models() {
+        let label = &model.label;
+        for (agent, pair) in model.pairs() {
+            let agent = agent_label(agent);
+            for (protocol, status, count) in pair.requests().filter(|(.., count)| *count > 0) {
+                let labels = [
+                    ("protocol", protocol.as_str().to_owned()),
+                    ("model", label.to_string()),
+                    ("agent", agent.clone()),
+                    ("status", status.to_owned()),
+                ];
+                requests.push((labels, ConstCounter::new(count)));
+            }
+            for (kind, count) in pair.tokens().into_iter().filter(|(_, count)| *count > 0) {
+                let labels = [
+                    ("kind", kind.to_owned()),
+                    ("model", label.to_string()),
+                    ("agent", agent.clone()),
+                ];
+                tokens.push((labels, ConstCounter::new(count)));
+            }
+        }
+    }
+    family(page, "requests", "Requests relayed to agents", requests)?;
+    let help = "Requests no agent could answer";
+    let refusals = figures.refusals().into_iter();
+    let refusals = refusals.map(|(reason, count)| ([("reason", reason)], ConstCounter::new(count)));
+    family(page, "requests_unanswered", help, refusals)?;
+    let help = "Tokens as the runtimes counted them";
+    family(page, "tokens", help, tokens)
+}
+
+fn times(page: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt::Result {
+    let models = figures.models();
+    let by_model = |histogram: for<'a> fn(&'a ModelFigures) -> &'a Histogram| {
+        let shown = models.iter().filter(|model| !model.pairs().is_empty());
+        let labels = |model: &ModelFigures| [("model", model.label.to_string())];
+        shown.map(move |model| (labels(model), histogram(model).clone()))
+    };
+    let help = "From the arrival of a request to the end of the answer";
+    let duration = by_model(|model| &model.duration);
+    family(page, "request_duration_seconds", help, duration)?;
+    let help = "From the arrival of a request to the first byte of the answer";
+    let first_byte = by_model(|model| &model.first_byte);
+    family(page, "first_byte_seconds", help, first_byte)?;
+    let help = "Time in the queue of requests that were answered";
+    let queued = by_model(|model| &model.queued);
+    family(page, "queue_wait_seconds", help, queued)
+}
+
+fn attempts(page: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt::Result {
+    let (mut attempts, mut retries) = (Vec::new(), Vec::new());
+    for (agent, figures) in figures.agents() {
+        let agent = agent_label(agent);
+        for (outcome, made, again) in figures.attempts() {
+            let labels = [("agent", agent.clone()), ("outcome", outcome.to_owned())];
+            if made > 0 {
+                attempts.push((labels.clone(), ConstCounter::new(made)));
+            }
+            if again > 0 {
+                retries.push((labels, ConstCounter::new(again)));
+            }
+        }
+    }
+    let help = "Tries of requests at agents that have ended";
+    family(page, "attempts", help, attempts)?;
+    let help = "Those of them that were not the first of their request";
+    family(page, "retries", help, retries)
+}
+
+fn agent_label(agent: Option<AgentId>) -> String {
+    agent.map_or_else(|| OTHER.to_owned(), |agent| agent.to_string())
+}
+
+/// Writes one metric with all its labels.
+fn family<L: EncodeLabelSet, M: EncodeMetric>(
+    page: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    rows: impl IntoIterator<Item = (L, M)>,
+) -> fmt::Result {
+    let mut rows = rows.into_iter().peekable();
+    let Some((_, first)) = rows.peek() else {
+        return Ok(());
+    };
+    let mut metric = page.encode_descriptor(name, help, None, first.metric_type())?;
+    for (labels, row) in rows {
+        row.encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse as _, Response};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{agents, events, health, heartbeat, metrics};
+use super::{agents, events, health, heartbeat, metrics, requests};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -24,6 +24,8 @@ use super::{agents, events, health, heartbeat, metrics};
         heartbeat::renew_lease,
         heartbeat::end_session,
         events::stream_events,
+        requests::list_requests,
+        requests::get_request,
         health::get_liveness,
         health::get_readiness,
         metrics::get_metrics,

@@ -141,7 +141,31 @@ impl ProxyError {
         }
     }
 
-    fn status(&self) -> StatusCode {
+    /// Returns the word for it in metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::BadBody(_) | Self::NotJson(_) => "bad_request",
+            Self::BodyPaused(_) => "body_paused",
+            Self::TooLarge => "too_large",
+            Self::Loop => "loop",
+            Self::NoAgent { error, .. } => match error {
+                AcquireError::NoSuchModel => "no_such_model",
+                AcquireError::OtherApi => "other_api",
+                AcquireError::NotRoutable => "not_routable",
+                AcquireError::Recovering => "recovering",
+                AcquireError::NotThere => "not_there",
+                AcquireError::Exhausted => "unreachable",
+                AcquireError::QueueFull => "queue_full",
+                AcquireError::QueueTimeout => "queue_timeout",
+            },
+            Self::Unreachable => "unreachable",
+            Self::Broken(_) => "broken",
+            Self::Silent(_) => "silent",
+        }
+    }
+
+    /// Returns the HTTP status.
+    pub fn status(&self) -> StatusCode {
         match self {
             Self::BadBody(_) | Self::NotJson(_) => StatusCode::BAD_REQUEST,
             Self::BodyPaused(_) => StatusCode::REQUEST_TIMEOUT,

@@ -6,18 +6,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
-use axum::http::{Response, header};
+use axum::http::{Response, StatusCode, header};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::error::LastWord;
 use super::headers::strip_response;
+use super::story::Story;
 use super::upstream::{FIRST_BYTE_TIMEOUT, IDLE_TIMEOUT, UpstreamResponse};
-use crate::balancer::permit::Permit;
+use crate::balancer::permit::{Failure, Outcome, Permit};
 
 /// Turns an upstream's answer into the client's.
-pub fn relay(response: UpstreamResponse, permit: Permit) -> Response<Body> {
+pub fn relay(response: UpstreamResponse, permit: Permit, story: Option<Story>) -> Response<Body> {
     let (mut head, upstream) = response.into_parts();
     strip_response(&mut head.headers);
     let is_sized = head.headers.contains_key(header::CONTENT_LENGTH);
@@ -26,7 +27,9 @@ pub fn relay(response: UpstreamResponse, permit: Permit) -> Response<Body> {
     } else {
         LastWord::of_stream(&head.headers)
     };
-    let body = RelayBody::new(upstream, last_word, permit);
+    let mut body = RelayBody::new(upstream, last_word, permit);
+    body.teller.story = story;
+    body.teller.status = head.status;
     Response::from_parts(head, Body::new(body))
 }
 
@@ -41,6 +44,48 @@ struct RelayBody<B> {
     is_between_messages: bool,
     state: State,
     permit: Permit,
+    teller: Teller,
+}
+
+/// Tells the story of the answer.
+#[derive(Default)]
+struct Teller {
+    story: Option<Story>,
+    status: StatusCode,
+    bytes: u64,
+    chunks: u64,
+    tail: Vec<Bytes>,
+}
+
+/// How many of the last chunks are kept.
+const TAIL_CHUNKS: usize = 4;
+
+impl Teller {
+    fn chunk(&mut self, chunk: &Bytes) {
+        if self.chunks == 0
+            && let Some(story) = &mut self.story
+        {
+            story.answered(self.status);
+        }
+        self.chunks += 1;
+        self.bytes += chunk.len() as u64;
+        if self.tail.len() == TAIL_CHUNKS {
+            self.tail.remove(0);
+        }
+        self.tail.push(chunk.clone());
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        if let Some(story) = self.story.take() {
+            story.ended(outcome, self.bytes, self.chunks, &self.tail);
+        }
+    }
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        self.end(Outcome::Cancelled);
+    }
 }
 
 enum State {
@@ -81,6 +126,12 @@ where
         let failure: BoxError = match Pin::new(&mut this.upstream).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 this.idle.as_mut().reset(Instant::now() + IDLE_TIMEOUT);
+                if let Some(data) = frame.data_ref() {
+                    this.teller.chunk(data);
+                }
+                if this.upstream.is_end_stream() {
+                    this.teller.end(Outcome::Success);
+                }
                 if let (Some(last_word), Some(data)) = (this.last_word, frame.data_ref())
                     && !data.is_empty()
                 {
@@ -90,6 +141,7 @@ where
             }
             Poll::Ready(None) => {
                 this.state = State::Ended;
+                this.teller.end(Outcome::Success);
                 return Poll::Ready(None);
             }
             Poll::Ready(Some(Err(error))) => error.into(),
@@ -123,6 +175,7 @@ impl<B> RelayBody<B> {
             is_between_messages: true,
             state: State::Streaming,
             permit,
+            teller: Teller::default(),
         }
     }
 
@@ -132,6 +185,7 @@ impl<B> RelayBody<B> {
             error = &*failure,
             "Agent broke off its answer"
         );
+        self.teller.end(Outcome::Failure(Failure::Broken));
         let Some(last_word) = self.last_word else {
             self.state = State::Ended;
             return Poll::Ready(Some(Err(failure)));

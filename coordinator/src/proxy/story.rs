@@ -1,86 +1,405 @@
 //! What happens to one request, told step by step: for the request log, the metrics and traces.
 //!
-//! Metadata only: never a prompt, an answer or a secret.
+//! Metadata only: never a prompt, an answer or a secret. The steps write down moments and numbers;
+//! whatever has to be formatted is when somebody reads it.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use bytes::Bytes;
+use ollama_coordinator_common::protocol::request::{Protocol, RequestOutcome, RequestView};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::error::Dialect;
 use crate::balancer::permit::{Outcome, Permit};
+use crate::registry::Registry;
+use crate::registry::agent::Moment;
+
+pub mod figures;
+mod log;
+mod record;
+mod spans;
+mod timing;
+mod tokens;
+pub mod trace;
+pub mod view;
+
+use figures::{Figures, OTHER, PairFigures};
+use log::Log;
+use record::{Attempt, End, Progress, Record};
+use tokens::Tokens;
+use trace::{ExportError, Exporter, Told, Trace, Tracer};
+use view::Filter;
+
+/// The most queues whose length is shown apart.
+const MAX_QUEUES: usize = 200;
+
+/// What of requests is remembered and told.
+#[derive(Debug, Clone, Default)]
+pub struct StorySettings {
+    /// How many requests are remembered after their end.
+    pub request_log: usize,
+    /// Where traces go; `None`: there are none.
+    pub traces: Option<TraceSettings>,
+}
+
+/// Where traces go.
+#[derive(Debug, Clone)]
+pub struct TraceSettings {
+    /// The collector's URL for traces.
+    pub endpoint: String,
+    /// How this process calls itself.
+    pub service_name: String,
+}
 
 /// Begins the stories of requests and remembers the latest.
-#[derive(Debug, Clone, Default)]
-pub struct Storybook(Arc<()>);
+#[derive(Clone)]
+pub struct Storybook(Arc<Book>);
+
+struct Book {
+    registry: Registry,
+    log: Log,
+    figures: Figures,
+    next_number: AtomicU64,
+    seed: u64,
+    tracer: Option<Tracer>,
+    exporter: Mutex<Option<Exporter>>,
+}
 
 impl Storybook {
+    /// Makes an empty book; `registry` knows which agents and models may be counted apart.
+    pub fn new(settings: StorySettings, registry: Registry) -> Self {
+        let instance = registry.instance_id().to_string();
+        let traces = settings.traces.map(|traces| Tracer::new(traces, instance));
+        let (tracer, exporter) = traces.unzip();
+        Self(Arc::new(Book {
+            registry,
+            log: Log::new(settings.request_log),
+            figures: Figures::default(),
+            next_number: AtomicU64::new(0),
+            seed: rand::random(),
+            tracer,
+            exporter: Mutex::new(exporter),
+        }))
+    }
+
     /// Begins the story of one request.
     pub fn begin(&self, method: &str, path: &str, headers: &HeaderMap, client: IpAddr) -> Story {
-        let _unused = (method, path, headers, client);
-        Story(())
+        let book = Arc::clone(&self.0);
+        let number = book.next_number.fetch_add(1, Ordering::Relaxed);
+        let record = Record::new(number, book.seed, (method, path), headers, client);
+        let record = Arc::new(record);
+        let tracer = book.tracer.as_ref();
+        Story {
+            place: book.log.begin(Arc::clone(&record)),
+            trace: tracer.and_then(|tracer| tracer.begin(headers)),
+            record,
+            pair: None,
+            is_over: false,
+            book,
+        }
+    }
+
+    /// Shows the requests that `filter` lets pass: those that run, then the others, newest first.
+    pub fn requests(&self, filter: &Filter, most: usize) -> Vec<RequestView> {
+        let now = Moment::now();
+        let records = if filter.is_live {
+            self.0.log.running()
+        } else {
+            self.0.log.all()
+        };
+        let shown = records.iter().filter(|record| filter.takes(record));
+        let shown = shown.take(most).map(|record| view::request(record, now));
+        shown.collect()
+    }
+
+    /// Shows the newest request with this id.
+    pub fn request(&self, id: &str) -> Option<RequestView> {
+        let record = self.0.log.find(id)?;
+        Some(view::request(&record, Moment::now()))
+    }
+
+    /// Returns the counts, after having dropped those of agents and models that are unknown by now.
+    pub fn figures(&self) -> &Figures {
+        let registry = &self.0.registry;
+        let candidates = registry.candidates();
+        let knows_model = |model: &str| candidates.knows(model);
+        self.0
+            .figures
+            .keep(knows_model, |agent| registry.get(agent).is_some());
+        &self.0.figures
+    }
+
+    /// Returns how many requests wait, by model.
+    pub fn queue_lengths(&self) -> BTreeMap<String, u64> {
+        let mut lengths = BTreeMap::new();
+        for record in self.0.log.running() {
+            let progress = record.progress.lock();
+            if progress.waiting.is_some() {
+                let label = progress.model.strip_suffix(":latest");
+                let label = label.unwrap_or(&progress.model);
+                let has_room = lengths.len() < MAX_QUEUES || lengths.contains_key(label);
+                let label = if has_room { label } else { OTHER };
+                *lengths.entry(label.to_owned()).or_default() += 1;
+            }
+        }
+        lengths
+    }
+
+    /// Returns how many requests could not be told to the collector of traces.
+    pub fn untraced(&self) -> u64 {
+        self.0.tracer.as_ref().map_or(0, Tracer::dropped)
+    }
+
+    /// Sends traces until `token` is cancelled, and then what is left. Without traces it only ends.
+    pub async fn export(self, token: CancellationToken) -> Result<(), ExportError> {
+        let exporter = self.0.exporter.lock().take();
+        match exporter {
+            Some(exporter) => exporter.run(token).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Storybook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Storybook").finish_non_exhaustive()
     }
 }
 
 /// The story of one request. Dropped without an end, the client has left.
-#[derive(Debug)]
-pub struct Story(());
+pub struct Story {
+    book: Arc<Book>,
+    record: Arc<Record>,
+    /// Where the log has it.
+    place: usize,
+    /// Where it is counted, once an agent has answered.
+    pair: Option<Arc<PairFigures>>,
+    trace: Option<Box<Trace>>,
+    is_over: bool,
+}
+
+/// How a story ends.
+struct Ending<'a> {
+    outcome: RequestOutcome,
+    /// What became of the attempt that runs, if one does.
+    attempt: Outcome,
+    refusal: Option<(StatusCode, &'a str)>,
+    size: Option<(u64, u64)>,
+    tail: &'a [Bytes],
+}
 
 impl Story {
     /// Names the request for the client: its own `x-request-id` if it is usable, else a new one.
     pub fn id(&self) -> &str {
-        ""
+        self.record.id.as_str()
+    }
+
+    /// Returns [`Self::id`] as the value of a header.
+    pub fn id_header(&self) -> HeaderValue {
+        HeaderValue::from_str(self.id()).expect("an id is a header value")
     }
 
     /// The request asks for a model.
     pub fn asks_for(&mut self, dialect: Dialect, model: &str, is_streamed: bool) {
-        let _unused = (dialect, model, is_streamed);
+        let model = record::model(model);
+        let mut progress = self.record.progress.lock();
+        progress.protocol = Some(protocol(dialect));
+        progress.model = model;
+        progress.is_streamed = is_streamed;
     }
 
-    /// It waits for its turn.
+    /// It waits for its turn; said again when its position changes.
     pub fn queued(&mut self, position: usize) {
-        let _unused = position;
+        let mut progress = self.record.progress.lock();
+        let since = progress.waiting.map(|(since, _)| since);
+        progress.waiting = Some((since.unwrap_or_else(Instant::now), position));
     }
 
     /// An agent was picked, and the request is sent to it.
     pub fn attempt(&mut self, permit: &Permit) {
-        let _unused = permit;
+        let candidate = permit.candidate();
+        let now = Instant::now();
+        let attempt = Attempt {
+            agent: candidate.id,
+            name: Arc::clone(&candidate.name),
+            choice: permit.choice().clone(),
+            started: now,
+            end: None,
+        };
+        if let Some(trace) = &mut self.trace {
+            trace.attempt();
+        }
+        let mut progress = self.record.progress.lock();
+        progress.settle(now, Outcome::Cancelled);
+        progress.attempts.push(attempt);
     }
 
     /// The attempt came to nothing, another one may follow.
     pub fn attempt_failed(&mut self, outcome: Outcome) {
-        let _unused = outcome;
+        let now = Instant::now();
+        let (failed, is_retry) = {
+            let mut progress = self.record.progress.lock();
+            let failed = progress.settle(now, outcome);
+            (failed, progress.attempts.len() > 1)
+        };
+        if let Some(agent) = failed {
+            self.book.figures.count_attempt(agent, outcome, is_retry);
+        }
     }
 
     /// The first bytes of the body are there and go to the client with this status.
     pub fn answered(&mut self, status: StatusCode) {
-        let _unused = status;
+        let now = Instant::now();
+        let (protocol, model, queued, agent) = {
+            let mut progress = self.record.progress.lock();
+            progress.status = Some(status.as_u16());
+            progress.answered = Some(now);
+            let agent = progress.attempts.last().map(|last| last.agent);
+            let model = Arc::clone(&progress.model);
+            (progress.protocol, model, progress.queued, agent)
+        };
+        let (Some(protocol), Some(agent)) = (protocol, agent) else {
+            return;
+        };
+        let pair = self.book.figures.pair(&model, agent);
+        let first_byte = now - self.record.started;
+        pair.count_answer(protocol, status.as_u16(), (queued, first_byte));
+        self.pair = Some(pair);
     }
 
     /// Returns how many attempts there have been.
     pub fn attempts(&self) -> usize {
-        0
+        self.record.progress.lock().attempts.len()
     }
 
-    /// Returns the time in the queue and the time from sending the request to the first byte.
+    /// Returns the time in the queue and the time from sending the request to the first byte, or
+    /// until now.
     pub fn times(&self) -> (Duration, Duration) {
-        (Duration::ZERO, Duration::ZERO)
+        let progress = self.record.progress.lock();
+        let until = progress.answered.unwrap_or_else(Instant::now);
+        let attempt = progress.attempts.last();
+        let attempt = attempt.map(|last| until.saturating_duration_since(last.started));
+        (progress.queued(until), attempt.unwrap_or_default())
+    }
+
+    /// Returns [`Self::times`] as the value of a `server-timing` header.
+    pub fn server_timing(&self) -> HeaderValue {
+        let (queue, attempt) = self.times();
+        timing::header(queue, attempt)
     }
 
     /// Adds to the headers of the upstream request those that join traces.
     pub fn mark(&self, headers: &mut HeaderMap) {
-        let _unused = headers;
+        if let Some(trace) = &self.trace {
+            trace.mark(headers);
+        }
     }
 
     /// The answer has ended. `tail` holds its last chunks, in which runtimes count tokens.
-    pub fn ended(self, outcome: Outcome, bytes: u64, chunks: u64, tail: &[Bytes]) {
-        let _unused = (outcome, bytes, chunks, tail);
+    pub fn ended(mut self, outcome: Outcome, bytes: u64, chunks: u64, tail: &[Bytes]) {
+        self.finish(Ending {
+            outcome: match outcome {
+                Outcome::Success => RequestOutcome::Success,
+                Outcome::Failure(_) => RequestOutcome::Failed,
+                Outcome::Cancelled => RequestOutcome::Cancelled,
+            },
+            attempt: outcome,
+            refusal: None,
+            size: Some((bytes, chunks)),
+            tail,
+        });
     }
 
-    /// No agent answered; the client gets this status and message from the coordinator itself.
-    pub fn refused(self, status: StatusCode, message: &str) {
-        let _unused = (status, message);
+    /// No agent answered; the client gets this status from the coordinator itself. `reason` is one
+    /// of a few words for metrics, `message` is kept in the log and must not quote the request.
+    pub fn refused(mut self, status: StatusCode, reason: &'static str, message: &str) {
+        self.book.figures.count_refusal(reason);
+        self.finish(Ending {
+            outcome: RequestOutcome::Refused,
+            attempt: Outcome::Cancelled,
+            refusal: Some((status, message)),
+            size: None,
+            tail: &[],
+        });
+    }
+
+    fn finish(&mut self, ending: Ending<'_>) {
+        self.is_over = true;
+        let now = Instant::now();
+        let message = ending.refusal.map(|(_, message)| record::message(message));
+        let (attempted, is_retry, tokens) = {
+            let mut progress = self.record.progress.lock();
+            let tokens = tokens(&progress, &ending);
+            let attempted = progress.settle(now, ending.attempt);
+            let refused = ending.refusal.map(|(status, _)| status.as_u16());
+            progress.status = progress.status.or(refused);
+            progress.end = Some(End {
+                at: now,
+                outcome: ending.outcome,
+                message: message.unwrap_or_default(),
+                size: ending.size,
+                tokens,
+            });
+            (attempted, progress.attempts.len() > 1, tokens)
+        };
+        if let Some(pair) = &self.pair {
+            pair.count_end(ending.attempt, is_retry, now - self.record.started);
+            pair.count_tokens(tokens);
+        } else if let Some(agent) = attempted {
+            let figures = &self.book.figures;
+            figures.count_attempt(agent, ending.attempt, is_retry);
+        }
+        if let (Some(tracer), Some(trace)) = (&self.book.tracer, self.trace.take()) {
+            let record = Arc::clone(&self.record);
+            tracer.end(Told { record, trace });
+        }
+        let record = Arc::clone(&self.record);
+        self.book.log.end(self.place, record);
+    }
+}
+
+impl Drop for Story {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.finish(Ending {
+                outcome: RequestOutcome::Cancelled,
+                attempt: Outcome::Cancelled,
+                refusal: None,
+                size: None,
+                tail: &[],
+            });
+        }
+    }
+}
+
+impl fmt::Debug for Story {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = self.id();
+        f.debug_struct("Story")
+            .field("id", &id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Only a whole answer has counts at its end.
+fn tokens(progress: &Progress, ending: &Ending<'_>) -> Tokens {
+    match (progress.protocol, ending.outcome) {
+        (Some(protocol), RequestOutcome::Success) => tokens::count(protocol, ending.tail),
+        (_, _) => Tokens::default(),
+    }
+}
+
+fn protocol(dialect: Dialect) -> Protocol {
+    match dialect {
+        Dialect::Ollama => Protocol::Ollama,
+        Dialect::OpenAi => Protocol::OpenAi,
     }
 }

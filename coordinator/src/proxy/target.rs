@@ -22,6 +22,8 @@ const BODY_PAUSE: Duration = Duration::from_secs(30);
 pub struct Target {
     /// The model it asks for.
     pub model: String,
+    /// Whether it says that it wants a stream.
+    pub stream: Option<bool>,
     /// Its head.
     pub head: Parts,
     /// Its body, untouched.
@@ -32,6 +34,8 @@ pub struct Target {
 struct Peek<'a> {
     #[serde(borrow)]
     model: Option<Cow<'a, str>>,
+    #[serde(default)]
+    stream: Option<serde_json::Value>,
 }
 
 impl Target {
@@ -39,8 +43,13 @@ impl Target {
     pub async fn read(request: Request) -> Result<Self, ProxyError> {
         let (head, body) = request.into_parts();
         let body = collect(body).await?;
-        let model = model(&body)?;
-        Ok(Self { model, head, body })
+        let (model, stream) = peek(&body)?;
+        Ok(Self {
+            model,
+            stream,
+            head,
+            body,
+        })
     }
 }
 
@@ -64,15 +73,15 @@ async fn collect(body: Body) -> Result<Bytes, ProxyError> {
     }
 }
 
-fn model(body: &[u8]) -> Result<String, ProxyError> {
+fn peek(body: &[u8]) -> Result<(String, Option<bool>), ProxyError> {
     if body.is_empty() {
         return Err(ProxyError::BadBody("missing request body"));
     }
     let peek: Peek<'_> = serde_json::from_slice(body).map_err(ProxyError::NotJson)?;
     let model = peek.model.filter(|model| !model.is_empty());
-    Ok(model
-        .ok_or(ProxyError::BadBody("model is required"))?
-        .into_owned())
+    let model = model.ok_or(ProxyError::BadBody("model is required"))?;
+    let stream = peek.stream.and_then(|stream| stream.as_bool());
+    Ok((model.into_owned(), stream))
 }
 
 #[cfg(test)]
@@ -88,7 +97,7 @@ mod tests {
     #[case(r#"{"model":"a","name":"x"}"#, "a")]
     #[case(r#"{"model":"\u00e9"}"#, "é")]
     fn model_is_found_among_unknown_fields(#[case] body: &str, #[case] expected: &str) {
-        assert_eq!(model(body.as_bytes()).unwrap(), expected);
+        assert_eq!(peek(body.as_bytes()).unwrap().0, expected);
     }
 
     #[rstest]
@@ -100,6 +109,6 @@ mod tests {
     #[case("not json")]
     #[case("[]")]
     fn requests_without_a_model_are_refused(#[case] body: &str) {
-        assert!(model(body.as_bytes()).is_err());
+        assert!(peek(body.as_bytes()).is_err());
     }
 }

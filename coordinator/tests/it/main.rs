@@ -22,6 +22,8 @@ mod proxy_failures;
 mod reach;
 mod refusals;
 mod register;
+mod requests;
 mod routes;
 mod stop;
 mod system;
+mod telemetry;

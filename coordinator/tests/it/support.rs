@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod api;
 pub(crate) mod chat;
+pub(crate) mod collector;
 pub(crate) mod coordinator;
 pub(crate) mod events;
 pub(crate) mod mount;
