@@ -48,6 +48,12 @@ pub async fn get_metrics(
         "Requests being served now",
         registry.in_flight(),
     );
+    counter(
+        &mut page,
+        "traces_dropped",
+        "Requests whose traces did not reach the collector",
+        proxy.storybook().untraced(),
+    );
     page.register_collector(Box::new(Requests(proxy.storybook().clone())));
 
     let mut text = String::new();
@@ -133,14 +139,9 @@ impl Collector for Requests {
         let lengths = self.0.queue_lengths();
         let lengths = lengths.into_iter();
         let lengths = lengths.map(|(model, length)| ([("model", model)], ConstGauge::new(length)));
-        family(&mut page, "queued", "Requests waiting now", lengths)?;
-        let untraced = [(NO_LABELS, ConstCounter::new(self.0.untraced()))];
-        let help = "Requests whose traces did not reach the collector";
-        family(&mut page, "traces_dropped", help, untraced)
+        family(&mut page, "queued", "Requests waiting now", lengths)
     }
 }
-
-const NO_LABELS: [(&str, &str); 0] = [];
 
 fn requests(page: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt::Result {
     let (mut requests, mut tokens) = (Vec::new(), Vec::new());
@@ -229,7 +230,8 @@ fn family<L: EncodeLabelSet, M: EncodeMetric>(
     let Some((_, first)) = rows.peek() else {
         return Ok(());
     };
-    let mut metric = page.encode_descriptor(name, help, None, first.metric_type())?;
+    let help = format!("{help}.");
+    let mut metric = page.encode_descriptor(name, &help, None, first.metric_type())?;
     for (labels, row) in rows {
         row.encode(metric.encode_family(&labels)?)?;
     }

@@ -6,6 +6,7 @@ use super::InvalidConfig;
 use crate::proxy::story::{StorySettings, TraceSettings};
 
 const SERVICE_NAME: &str = "ollama-coordinator";
+const STANDARD: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const TRACES_PATH: &str = "/v1/traces";
 const MAX_REQUEST_LOG: u64 = 1_000_000;
 
@@ -17,7 +18,7 @@ pub struct TelemetryArgs {
     #[arg(long, env = "OLLAMA_COORDINATOR_REQUEST_LOG", value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(..=MAX_REQUEST_LOG))]
     pub request_log: u64,
     /// Where to send OpenTelemetry traces: the http:// URL of a collector that takes OTLP over HTTP
-    /// [default: what OTEL_EXPORTER_OTLP_ENDPOINT says, else none are sent]
+    /// [default: what `OTEL_EXPORTER_OTLP_ENDPOINT` says, else none are sent]
     #[arg(long, env = "OLLAMA_COORDINATOR_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
 }
@@ -33,13 +34,8 @@ impl TelemetryArgs {
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<StorySettings, InvalidConfig> {
         let ours = self.otlp_endpoint.clone().filter(|url| !url.is_empty());
-        let named = match ours {
-            Some(url) => Some(("--otlp-endpoint", url)),
-            None => {
-                let standard = "OTEL_EXPORTER_OTLP_ENDPOINT";
-                environment(standard).map(|url| (standard, url))
-            }
-        };
+        let standard = || Some((STANDARD, environment(STANDARD)?));
+        let named = ours.map(|url| ("--otlp-endpoint", url)).or_else(standard);
         let traces = named.map(|(name, url)| {
             Ok(TraceSettings {
                 endpoint: endpoint(name, &url)?,

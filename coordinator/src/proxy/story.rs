@@ -99,7 +99,7 @@ impl Storybook {
         let tracer = book.tracer.as_ref();
         Story {
             place: book.log.begin(Arc::clone(&record)),
-            trace: tracer.and_then(|tracer| tracer.begin(headers)),
+            trace: tracer.and_then(|_| Trace::of(headers)),
             record,
             pair: None,
             is_over: false,

@@ -328,7 +328,7 @@ async fn agent_that_was_forgotten_is_no_label_any_more() {
 
 async fn named(api: Api, id: &str, body: &Value) -> Answer {
     let mut asked = request(Method::POST, CHAT, body.to_string());
-    let id = HeaderValue::from_str(id).unwrap();
+    let id = HeaderValue::from_str(id).expect("a test's id is a header value");
     asked.headers_mut().insert("x-request-id", id);
     api.send(asked).await
 }

@@ -20,7 +20,7 @@ use crate::support::upstream::FakeUpstream;
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
 const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
-    content-length: 53\r\nconnection: close\r\n\r\n\
+    content-length: 54\r\nconnection: close\r\n\r\n\
     {\"done\":true,\"prompt_eval_count\": 26,\"eval_count\":290}";
 
 #[tokio::test]
@@ -179,7 +179,7 @@ async fn joined_upstream(api: Api) -> (FakeUpstream, FakeAgent) {
 /// Asks as part of a trace.
 async fn call(api: Api, traceparent: &str) {
     let mut asked = request(Method::POST, "/api/chat", chat("hi").to_string());
-    let value = HeaderValue::from_str(traceparent).unwrap();
+    let value = HeaderValue::from_str(traceparent).expect("it is ASCII");
     asked.headers_mut().insert("traceparent", value);
     api.send(asked).await.text().await;
 }

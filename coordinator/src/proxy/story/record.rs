@@ -17,6 +17,7 @@ use crate::balancer::permit::Outcome;
 
 /// The header that names a request.
 pub(super) const ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 const MAX_ID: usize = 64;
 const MAX_PATH: usize = 200;
 const MAX_MODEL: usize = 200;
@@ -130,8 +131,9 @@ impl Id {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^= mixed >> 31;
         let mut hex = [0; 16];
-        for (digit, place) in hex.iter_mut().rev().enumerate() {
-            *place = b"0123456789abcdef"[(mixed >> (4 * digit)) as usize & 0xf];
+        for (digits, byte) in hex.chunks_exact_mut(2).zip(mixed.to_be_bytes()) {
+            digits[0] = DIGITS[usize::from(byte >> 4)];
+            digits[1] = DIGITS[usize::from(byte & 0xf)];
         }
         Self::Made(hex)
     }

@@ -49,7 +49,7 @@ impl Maker<'_> {
     fn request(&self, record: &Record, progress: &Progress, end: Instant) -> SpanData {
         let name = format!("{} {}", record.method, record.path);
         let times = (record.started, end);
-        let mut span = self.child(name, SpanKind::Server, self.trace.span_id, times);
+        let mut span = self.child(name, SpanKind::Server, self.trace.span, times);
         span.parent_span_id = self.trace.parent.span_id();
         span.parent_span_is_remote = self.trace.parent.is_valid();
         let mut add = |key: &'static str, value: Option<Value>| {
@@ -114,14 +114,8 @@ impl Maker<'_> {
         let state = self.trace.parent.trace_state().clone();
         let time = |at| SystemTime::from(wall(at, self.now));
         SpanData {
-            span_context: SpanContext::new(
-                self.trace.trace_id,
-                id,
-                TraceFlags::SAMPLED,
-                false,
-                state,
-            ),
-            parent_span_id: self.trace.span_id,
+            span_context: SpanContext::new(self.trace.id, id, TraceFlags::SAMPLED, false, state),
+            parent_span_id: self.trace.span,
             parent_span_is_remote: false,
             span_kind: kind,
             name: name.into(),

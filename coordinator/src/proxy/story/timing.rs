@@ -32,7 +32,7 @@ fn write_millis(duration: Duration, text: &mut Vec<u8>) {
 }
 
 fn digit(number: u64) -> u8 {
-    b"0123456789"[(number % 10) as usize]
+    b"0123456789"[usize::from(u8::try_from(number % 10).unwrap_or_default())]
 }
 
 #[cfg(test)]

@@ -42,9 +42,9 @@ const FLUSH_TIMEOUT: Duration = Duration::from_millis(1_500);
 pub(super) struct Trace {
     /// The caller's span; not valid when the caller does not trace.
     pub(super) parent: SpanContext,
-    pub(super) trace_id: TraceId,
+    pub(super) id: TraceId,
     /// The span of the whole request.
-    pub(super) span_id: SpanId,
+    pub(super) span: SpanId,
     /// The spans of its attempts, in order.
     pub(super) attempts: Vec<SpanId>,
 }
@@ -56,7 +56,7 @@ pub(super) struct Told {
     pub(super) trace: Box<Trace>,
 }
 
-/// Finds out which trace a request belongs to.
+/// Takes in what is to be sent.
 #[derive(Debug)]
 pub(super) struct Tracer {
     told: mpsc::Sender<Told>,
@@ -75,11 +75,11 @@ pub(super) struct Exporter {
 impl Trace {
     /// Returns the trace of a request with these headers; `None` when its caller does not want it
     /// to be traced.
-    fn of(headers: &HeaderMap) -> Option<Box<Self>> {
+    pub(super) fn of(headers: &HeaderMap) -> Option<Box<Self>> {
         let caller = TraceContextPropagator::new()
             .extract_with_context(&Context::new(), &HeaderExtractor(headers));
         let parent = caller.span().span_context().clone();
-        let trace_id = if parent.is_valid() {
+        let id = if parent.is_valid() {
             parent.trace_id()
         } else {
             TraceId::from(rand::random::<u128>())
@@ -88,8 +88,8 @@ impl Trace {
         is_wanted.then(|| {
             Box::new(Self {
                 parent,
-                trace_id,
-                span_id: new_span_id(),
+                id,
+                span: new_span_id(),
                 attempts: Vec::new(),
             })
         })
@@ -102,8 +102,8 @@ impl Trace {
 
     /// Names the span of the attempt as the parent of what the upstream does.
     pub(super) fn mark(&self, headers: &mut HeaderMap) {
-        let span_id = self.attempts.last().unwrap_or(&self.span_id);
-        let value = format!("00-{}-{span_id}-01", self.trace_id);
+        let span_id = self.attempts.last().unwrap_or(&self.span);
+        let value = format!("00-{}-{span_id}-01", self.id);
         let value = HeaderValue::try_from(value).expect("hexadecimal digits are a header value");
         headers.insert(TRACEPARENT, value);
     }
@@ -125,10 +125,6 @@ impl Tracer {
             instance,
         };
         (tracer, exporter)
-    }
-
-    pub(super) fn begin(&self, headers: &HeaderMap) -> Option<Box<Trace>> {
-        Trace::of(headers)
     }
 
     /// Hands over a request that is over, or drops it when too many wait.
