@@ -1,18 +1,21 @@
 //! The coordinator's command line and environment, resolved once at the start.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ollama_coordinator_common::logging;
+use ollama_coordinator_common::{duration, logging};
 
 pub mod lease;
 pub mod listen;
+pub mod proxy;
 pub mod storage;
 
 use crate::commands::agents::AgentsArgs;
 use crate::server::ServerLimits;
 use lease::LeaseArgs;
 use listen::ListenArgs;
+use proxy::ProxyArgs;
 use storage::StorageArgs;
 
 const LONG_ABOUT: &str = "\
@@ -72,6 +75,9 @@ pub struct Config {
     /// When an agent counts as dead.
     #[command(flatten)]
     pub lease: LeaseArgs,
+    /// How to pass requests on.
+    #[command(flatten)]
+    pub proxy: ProxyArgs,
     /// Do not register this machine's own runtime
     #[arg(long, env = "OLLAMA_COORDINATOR_NO_LOCAL_AGENT", value_parser = clap::builder::FalseyValueParser::new())]
     pub no_local_agent: bool,
@@ -105,6 +111,19 @@ impl From<LogFormat> for logging::LogFormat {
             LogFormat::Json => Self::Json,
         }
     }
+}
+
+/// Reads a duration within a range.
+fn between(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
+    let duration = duration::parse(text).map_err(|error| error.to_string())?;
+    if (min..=max).contains(&duration) {
+        return Ok(duration);
+    }
+    Err(format!(
+        "allowed are {} to {}",
+        humantime::format_duration(min),
+        humantime::format_duration(max)
+    ))
 }
 
 /// A setting that cannot be used.

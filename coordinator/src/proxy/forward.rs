@@ -1,50 +1,123 @@
-//! One attempt: send the request to one agent and wait for the head of its answer.
+//! One attempt: send the request to one agent and wait for the first bytes of its answer.
 
 use std::time::Duration;
 
-use axum::http::{Request, header};
-use http_body_util::Full;
-use hyper_util::client::legacy::Error;
+use axum::http::response::Parts;
+use axum::http::{HeaderMap, Request, StatusCode, header};
+use bytes::Bytes;
+use http_body::{Body as _, Frame};
+use http_body_util::{BodyExt as _, Full};
 use ollama_coordinator_common::id::InstanceId;
+use tokio::time::{Instant, timeout_at};
 
 use super::headers::strip_request;
 use super::hops;
+use super::route::Inference;
 use super::target::Target;
-use super::upstream::{FIRST_BYTE_TIMEOUT, UpstreamClient, UpstreamResponse};
+use super::upstream::{Repeat, RequestBody, SendError, UpstreamBody, UpstreamClient};
+use crate::balancer::permit::Failure;
 use crate::registry::agent::Link;
 
+/// An answer of which the first bytes are there.
+pub struct Answer {
+    /// Its head.
+    pub head: Parts,
+    /// Its first frame; `None`: it has no body.
+    pub first: Option<Frame<Bytes>>,
+    /// What follows.
+    pub rest: UpstreamBody,
+    /// When the request was sent.
+    pub sent: Instant,
+    /// When the first bytes arrived.
+    pub began: Instant,
+}
+
 /// Why an attempt led to no answer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ForwardError {
-    /// No connection: the agent has seen nothing of the request, another may try it.
-    NotConnected(Error),
+    /// No connection: the agent has seen nothing of the request.
+    #[error(transparent)]
+    NotConnected(SendError),
     /// The connection broke after the request was sent.
-    Broken(Error),
+    #[error("the agent broke off before it answered")]
+    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No answer began in time.
+    #[error("the agent did not begin to answer within {} s", .0.as_secs_f32())]
     Silent(Duration),
 }
 
-/// Sends the request over `link`, marked as having passed the coordinator `hop`.
+impl ForwardError {
+    /// Returns what this says of the agent.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::NotConnected(_) => Failure::NotConnected,
+            Self::Broken(_) => Failure::Broken,
+            Self::Silent(_) => Failure::Silent,
+        }
+    }
+}
+
+/// Returns the headers that go to agents: what belongs to the client's connection is left out.
+pub fn headers_for_agents(arrived: &HeaderMap, hop: InstanceId) -> HeaderMap {
+    let mut headers = arrived.clone();
+    strip_request(&mut headers);
+    for name in [header::HOST, header::CONTENT_LENGTH, header::EXPECT] {
+        headers.remove(name);
+    }
+    hops::add(&mut headers, arrived, hop);
+    headers
+}
+
+/// Sends the request over `link` and waits for the first bytes of the answer's body.
+///
+/// Until then nothing has been sent on to the client, and another agent may be tried.
 pub async fn attempt(
     upstream: &UpstreamClient,
     link: Link,
-    target: &Target,
-    hop: InstanceId,
-) -> Result<UpstreamResponse, ForwardError> {
-    let mut request = Request::new(Full::new(target.body.clone()));
-    request.method_mut().clone_from(&target.head.method);
-    request.uri_mut().clone_from(&target.head.uri);
-    request.headers_mut().clone_from(&target.head.headers);
-    let headers = request.headers_mut();
-    strip_request(headers);
-    headers.remove(header::HOST);
-    headers.remove(header::CONTENT_LENGTH);
-    headers.remove(header::EXPECT);
-    hops::add(headers, &target.head.headers, hop);
-    match tokio::time::timeout(FIRST_BYTE_TIMEOUT, upstream.send(link, request)).await {
-        Ok(Ok(response)) => Ok(response),
-        Ok(Err(error)) if error.is_connect() => Err(ForwardError::NotConnected(error)),
-        Ok(Err(error)) => Err(ForwardError::Broken(error)),
-        Err(_elapsed) => Err(ForwardError::Silent(FIRST_BYTE_TIMEOUT)),
+    (target, headers): (&Target, HeaderMap),
+    inference: Inference,
+    patience: Duration,
+) -> Result<Answer, ForwardError> {
+    let mut request = Request::new(RequestBody::Whole(Full::new(target.body.clone())));
+    request.method_mut().clone_from(&target.method);
+    request.uri_mut().clone_from(&target.uri);
+    *request.headers_mut() = headers;
+    let repeat = if inference.is_repeatable {
+        Repeat::Allowed
+    } else {
+        Repeat::Never
+    };
+    let sent = Instant::now();
+    let answered = async {
+        let answer = upstream.send(link, request, repeat).await?;
+        let (head, mut rest) = answer.into_parts();
+        let first = if rest.is_end_stream() {
+            None
+        } else {
+            rest.frame().await.transpose().map_err(SendError::Broken)?
+        };
+        Ok((head, first, rest))
+    };
+    match timeout_at(sent + patience, answered).await {
+        Ok(Ok((head, first, rest))) => Ok(Answer {
+            head,
+            first,
+            rest,
+            sent,
+            began: Instant::now(),
+        }),
+        Ok(Err(error @ SendError::NotConnected(..))) => Err(ForwardError::NotConnected(error)),
+        Ok(Err(SendError::Broken(error))) => Err(ForwardError::Broken(error.into())),
+        Err(_elapsed) => Err(ForwardError::Silent(patience)),
+    }
+}
+
+/// Returns what an answer says of its agent, if it is one that another agent may do better.
+pub fn failure_in(head: &Parts) -> Option<Failure> {
+    match head.status {
+        StatusCode::NOT_FOUND => Some(Failure::NoModel),
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Some(Failure::Busy),
+        status if status.is_server_error() => Some(Failure::Status(status.as_u16())),
+        _ => None,
     }
 }

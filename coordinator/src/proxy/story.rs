@@ -4,10 +4,8 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode};
-use bytes::Bytes;
 
 use super::error::Dialect;
 use crate::balancer::permit::{Outcome, Permit};
@@ -59,14 +57,10 @@ impl Story {
         let _unused = status;
     }
 
-    /// Returns how many attempts there have been.
-    pub fn attempts(&self) -> usize {
-        0
-    }
-
-    /// Returns the time in the queue and the time from sending the request to the first byte.
-    pub fn times(&self) -> (Duration, Duration) {
-        (Duration::ZERO, Duration::ZERO)
+    /// Tells the client in headers what its request is called, how many agents were asked and how
+    /// long each step took.
+    pub fn describe(&self, headers: &mut HeaderMap) {
+        let _unused = headers;
     }
 
     /// Adds to the headers of the upstream request those that join traces.
@@ -74,8 +68,9 @@ impl Story {
         let _unused = headers;
     }
 
-    /// The answer has ended. `tail` holds its last chunks, in which runtimes count tokens.
-    pub fn ended(self, outcome: Outcome, bytes: u64, chunks: u64, tail: &[Bytes]) {
+    /// The answer has ended. `tail` holds the ends of its last two chunks, in which runtimes say
+    /// how many tokens there were.
+    pub fn ended(self, outcome: Outcome, bytes: u64, chunks: u64, tail: [&[u8]; 2]) {
         let _unused = (outcome, bytes, chunks, tail);
     }
 

@@ -1,16 +1,15 @@
 //! What a request asks for: a peek at the model, the bytes kept as they came.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::Request;
-use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, Uri};
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use serde::Deserialize;
+use http_body::Body;
+use http_body_util::BodyExt as _;
+use ollama_coordinator_common::id::AgentId;
 
 use super::error::ProxyError;
+use super::peek::Peek;
 
 /// The most bytes a request may have: images travel in it as base64.
 pub const MAX_BODY_BYTES: usize = 128 * 1024 * 1024;
@@ -20,86 +19,58 @@ const BODY_PAUSE: Duration = Duration::from_secs(30);
 /// A request that can be sent, and sent again.
 #[derive(Debug)]
 pub struct Target {
-    /// The model it asks for.
-    pub model: String,
-    /// Its head.
-    pub head: Parts,
+    /// What it asks for.
+    pub peek: Peek,
+    /// Its method.
+    pub method: Method,
+    /// Its path and query.
+    pub uri: Uri,
+    /// Its headers as agents get them.
+    pub headers: HeaderMap,
+    /// The agents that the client named; empty: any may answer.
+    pub only: Vec<AgentId>,
     /// Its body, untouched.
     pub body: Bytes,
 }
 
-#[derive(Deserialize)]
-struct Peek<'a> {
-    #[serde(borrow)]
-    model: Option<Cow<'a, str>>,
-}
-
-impl Target {
-    /// Reads the request and finds out which model it asks for.
-    pub async fn read(request: Request) -> Result<Self, ProxyError> {
-        let (head, body) = request.into_parts();
-        let body = collect(body).await?;
-        let model = model(&body)?;
-        Ok(Self { model, head, body })
+/// Reads a body into memory. Most arrive in one piece, which is not copied.
+pub async fn collect<B>(mut body: B) -> Result<Bytes, ProxyError>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let declared = body.size_hint().lower();
+    if declared > MAX_BODY_BYTES as u64 {
+        return Err(ProxyError::TooLarge);
     }
-}
-
-async fn collect(body: Body) -> Result<Bytes, ProxyError> {
-    let mut body = Limited::new(body, MAX_BODY_BYTES);
+    let mut first = Bytes::new();
     let mut whole = BytesMut::new();
-    loop {
+    while !body.is_end_stream() {
         let next = tokio::time::timeout(BODY_PAUSE, body.frame()).await;
-        match next.map_err(|_elapsed| ProxyError::BodyPaused(BODY_PAUSE))? {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    whole.extend_from_slice(data);
-                }
+        let Some(frame) = next.map_err(|_elapsed| ProxyError::BodyPaused(BODY_PAUSE))? else {
+            break;
+        };
+        let Ok(frame) = frame else {
+            return Err(ProxyError::BadBody("the body did not arrive whole"));
+        };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if first.len() + whole.len() + data.len() > MAX_BODY_BYTES {
+            return Err(ProxyError::TooLarge);
+        }
+        if first.is_empty() && whole.is_empty() {
+            first = data;
+        } else {
+            if whole.is_empty() {
+                whole.extend_from_slice(&first);
+                first.clear();
             }
-            Some(Err(error)) if error.is::<LengthLimitError>() => return Err(ProxyError::TooLarge),
-            Some(Err(_broken)) => {
-                return Err(ProxyError::BadBody("the body did not arrive whole"));
-            }
-            None => return Ok(whole.freeze()),
+            whole.extend_from_slice(&data);
         }
     }
-}
-
-fn model(body: &[u8]) -> Result<String, ProxyError> {
-    if body.is_empty() {
-        return Err(ProxyError::BadBody("missing request body"));
-    }
-    let peek: Peek<'_> = serde_json::from_slice(body).map_err(ProxyError::NotJson)?;
-    let model = peek.model.filter(|model| !model.is_empty());
-    Ok(model
-        .ok_or(ProxyError::BadBody("model is required"))?
-        .into_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    #[rstest]
-    #[case(
-        r#"{"model":"a:1b","stream":true,"unknown":[1,{"model":"b"}]}"#,
-        "a:1b"
-    )]
-    #[case(r#"{"model":"a","name":"x"}"#, "a")]
-    #[case(r#"{"model":"\u00e9"}"#, "é")]
-    fn model_is_found_among_unknown_fields(#[case] body: &str, #[case] expected: &str) {
-        assert_eq!(model(body.as_bytes()).unwrap(), expected);
-    }
-
-    #[rstest]
-    #[case("")]
-    #[case("{}")]
-    #[case(r#"{"model":""}"#)]
-    #[case(r#"{"model":7}"#)]
-    #[case(r#"{"name":"a"}"#)]
-    #[case("not json")]
-    #[case("[]")]
-    fn requests_without_a_model_are_refused(#[case] body: &str) {
-        assert!(model(body.as_bytes()).is_err());
-    }
+    Ok(if whole.is_empty() {
+        first
+    } else {
+        whole.freeze()
+    })
 }
