@@ -33,8 +33,10 @@ struct Tried {
     agents: Vec<AgentId>,
     since: Instant,
     retries: usize,
-    /// What the first agent that answered said, in case nobody says better.
+    /// What the last agent that answered said, in case nobody says better.
     refusal: Option<Refusal>,
+    /// Why the last agent did not answer.
+    failure: Option<ForwardError>,
 }
 
 /// An answer that another agent may do better.
@@ -59,6 +61,7 @@ impl Proxy {
             since: Instant::now(),
             retries: 0,
             refusal: None,
+            failure: None,
         };
         loop {
             let wanted = Wanted {
@@ -100,12 +103,11 @@ impl Proxy {
                 Err(error) => {
                     self.note_failure(permit, &error, &mut story);
                     tried.agents.push(agent);
-                    if !self.may_go_on(inference, &error, &mut tried) {
-                        let error = match error {
-                            ForwardError::NotConnected(_) => ProxyError::Unreachable,
-                            error => ProxyError::Failed(error),
-                        };
-                        return self.refuse(inference.dialect, &error, story);
+                    let goes_on = self.may_go_on(inference, &error, &mut tried);
+                    tried.failure = Some(error);
+                    if !goes_on {
+                        let error = AcquireError::Exhausted;
+                        return self.give_up(inference, &target, tried, error, story);
                     }
                 }
             }
@@ -162,9 +164,12 @@ impl Proxy {
         if let Some(Refusal { answer, agent, .. }) = tried.refusal {
             return self.relay(inference.dialect, (answer, agent), None, story);
         }
-        let error = match error {
-            AcquireError::Exhausted => ProxyError::Unreachable,
-            error => ProxyError::NoAgent {
+        let error = match (error, tried.failure) {
+            (AcquireError::Exhausted, Some(ForwardError::NotConnected(_))) => {
+                ProxyError::Unreachable
+            }
+            (AcquireError::Exhausted, Some(failure)) => ProxyError::Failed(failure),
+            (error, _) => ProxyError::NoAgent {
                 model: target.peek.model.clone(),
                 error,
             },
