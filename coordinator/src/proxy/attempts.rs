@@ -20,9 +20,13 @@ use crate::balancer::permit::{Failure, Outcome, Permit};
 use crate::balancer::{AcquireError, Acquired, Waiter, Wanted};
 
 /// The most agents that are tried for one request, those included that cannot be connected to.
-const MAX_ATTEMPTS: usize = 8;
+const MAX_ATTEMPTS: usize = 16;
 /// No further agent is tried when so much time has gone by without a connection.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// How long it is tried again when every agent has just gone: a runtime that restarts is back soon.
+const OUTAGE: Duration = Duration::from_secs(3);
+/// The pause before it is tried again then.
+const PAUSE: Duration = Duration::from_millis(250);
 /// How often a request that an agent has seen is sent to another one.
 const MAX_RETRIES: usize = 2;
 /// How often the place in the queue is noted.
@@ -31,6 +35,7 @@ const NOTE_PLACE: Duration = Duration::from_secs(1);
 /// What has been tried for one request.
 struct Tried {
     agents: Vec<AgentId>,
+    attempts: usize,
     since: Instant,
     retries: usize,
     /// What the last agent that answered said, in case nobody says better.
@@ -58,6 +63,7 @@ impl Proxy {
         self.0.budget.deposit();
         let mut tried = Tried {
             agents: Vec::new(),
+            attempts: 0,
             since: Instant::now(),
             retries: 0,
             refusal: None,
@@ -74,9 +80,15 @@ impl Proxy {
             };
             let permit = match self.acquire(wanted, &tried, &mut story).await {
                 Ok(permit) => permit,
+                Err(error) if tried.may_wait(error) => {
+                    tokio::time::sleep(PAUSE).await;
+                    tried.agents.clear();
+                    continue;
+                }
                 Err(error) => return self.give_up(inference, &target, tried, error, story),
             };
             story.attempt(&permit);
+            tried.attempts += 1;
             let agent = permit.candidate().id;
             let patience = self.0.settings.first_byte_timeout;
             let link = permit.candidate().link;
@@ -195,7 +207,7 @@ impl Proxy {
     fn may_go_on(&self, inference: Inference, error: &ForwardError, tried: &mut Tried) -> bool {
         match error {
             ForwardError::NotConnected(_) => {
-                tried.agents.len() < MAX_ATTEMPTS && tried.since.elapsed() < CONNECT_TIME
+                tried.attempts < MAX_ATTEMPTS && tried.since.elapsed() < CONNECT_TIME
             }
             ForwardError::Broken(_) | ForwardError::Silent(_) => self.may_retry(inference, tried),
         }
@@ -205,7 +217,7 @@ impl Proxy {
     fn may_retry(&self, inference: Inference, tried: &mut Tried) -> bool {
         let may = inference.is_repeatable
             && tried.retries < MAX_RETRIES
-            && tried.agents.len() < MAX_ATTEMPTS
+            && tried.attempts < MAX_ATTEMPTS
             && self.0.budget.withdraw();
         tried.retries += usize::from(may);
         may
@@ -213,6 +225,13 @@ impl Proxy {
 }
 
 impl Tried {
+    /// Returns whether an agent may be back soon: all are gone, one of them just now.
+    fn may_wait(&self, error: AcquireError) -> bool {
+        let all_are_gone = matches!(error, AcquireError::Exhausted | AcquireError::NotRoutable);
+        let just_now = self.refusal.is_none() && self.failure.is_some();
+        all_are_gone && just_now && self.since.elapsed() < OUTAGE
+    }
+
     /// Returns whether some agent's answer is better than waiting for another agent: one that does
     /// not have the model says nothing.
     fn has_an_answer(&self) -> bool {

@@ -13,6 +13,7 @@ mod events;
 mod expiry;
 mod fleet;
 mod heartbeat;
+mod killing;
 mod limits;
 mod list;
 mod openapi;
