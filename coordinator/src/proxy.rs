@@ -46,7 +46,7 @@ use peek::{Peek, Prefix};
 use retry::RetryBudget;
 use route::{Inference, NoRoute, Route};
 use story::{Story, Storybook};
-use target::Target;
+use target::{BodyMemory, Target};
 use upstream::UpstreamClient;
 
 /// Names the agent that answered.
@@ -69,6 +69,7 @@ struct Shared {
     storybook: Storybook,
     settings: ProxySettings,
     budget: RetryBudget,
+    memory: BodyMemory,
     clients: RandomState,
     relayed: AtomicU64,
     unanswered: AtomicU64,
@@ -95,6 +96,7 @@ impl Proxy {
             storybook: Storybook::default(),
             settings,
             budget: RetryBudget::default(),
+            memory: BodyMemory::default(),
             clients: RandomState::new(),
             relayed: AtomicU64::new(0),
             unanswered: AtomicU64::new(0),
@@ -186,7 +188,7 @@ impl Proxy {
         if hops::has_passed(&head.headers, hop) {
             return Err(ProxyError::Loop);
         }
-        let body = target::collect(body).await?;
+        let (body, held) = target::collect(body, &self.0.memory).await?;
         Ok(Target {
             only: Vec::new(),
             peek: Peek::of(&head.headers, &body, Prefix::Ignored)?,
@@ -194,6 +196,7 @@ impl Proxy {
             uri: head.uri.clone(),
             headers: forward::headers_for_agents(&head.headers, hop),
             body,
+            held,
         })
     }
 

@@ -44,6 +44,20 @@ struct Tried {
     failure: Option<ForwardError>,
 }
 
+/// What comes after an attempt.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives for a moment, on the stack"
+)]
+enum Step {
+    /// The answer, and the slot it takes.
+    Answered(Answer, Permit),
+    /// Another agent may do it.
+    GoOn,
+    /// Nobody is tried any more.
+    GiveUp,
+}
+
 /// An answer that another agent may do better.
 struct Refusal {
     answer: Answer,
@@ -61,14 +75,7 @@ impl Proxy {
         mut story: Story,
     ) -> Response<ProxyBody> {
         self.0.budget.deposit();
-        let mut tried = Tried {
-            agents: Vec::new(),
-            attempts: 0,
-            since: Instant::now(),
-            retries: 0,
-            refusal: None,
-            failure: None,
-        };
+        let mut tried = Tried::nobody();
         loop {
             let wanted = Wanted {
                 model: &target.peek.model,
@@ -87,41 +94,65 @@ impl Proxy {
                 }
                 Err(error) => return self.give_up(inference, &target, tried, error, story),
             };
-            story.attempt(&permit);
-            tried.attempts += 1;
-            let agent = permit.candidate().id;
-            let patience = self.0.settings.first_byte_timeout;
-            let link = permit.candidate().link;
-            let upstream = &self.0.upstream;
-            let mut headers = target.headers.clone();
-            story.mark(&mut headers);
-            match forward::attempt(upstream, link, (&target, headers), inference, patience).await {
-                Ok(answer) => match forward::failure_in(&answer.head) {
-                    Some(failure) if self.may_retry(inference, &mut tried) => {
-                        permit.settle(Outcome::Failure(failure), None);
-                        story.attempt_failed(Outcome::Failure(failure));
-                        tried.agents.push(agent);
-                        tried.refusal = Some(Refusal {
-                            answer,
-                            agent,
-                            failure,
-                        });
-                    }
-                    Some(_) | None => {
-                        let answer = (answer, agent);
-                        return self.relay(inference.dialect, answer, Some(permit), story);
-                    }
-                },
-                Err(error) => {
-                    self.note_failure(permit, &error, &mut story);
-                    tried.agents.push(agent);
-                    let goes_on = self.may_go_on(inference, &error, &mut tried);
-                    tried.failure = Some(error);
-                    if !goes_on {
-                        let error = AcquireError::Exhausted;
-                        return self.give_up(inference, &target, tried, error, story);
-                    }
+            let step = self.try_agent(inference, &target, permit, &mut tried, &mut story);
+            match step.await {
+                Step::Answered(answer, permit) => {
+                    let answer = (answer, permit.candidate().id);
+                    return self.relay(inference.dialect, answer, Some(permit), story);
                 }
+                Step::GoOn => {}
+                Step::GiveUp => {
+                    let error = AcquireError::Exhausted;
+                    return self.give_up(inference, &target, tried, error, story);
+                }
+            }
+        }
+    }
+
+    /// Sends the request to one agent and judges what comes of it.
+    async fn try_agent(
+        &self,
+        inference: Inference,
+        target: &Target,
+        permit: Permit,
+        tried: &mut Tried,
+        story: &mut Story,
+    ) -> Step {
+        story.attempt(&permit);
+        tried.attempts += 1;
+        let agent = permit.candidate().id;
+        let link = permit.candidate().link;
+        let mut headers = target.headers.clone();
+        story.mark(&mut headers);
+        let patience = self.0.settings.first_byte_timeout;
+        let sent = forward::attempt(
+            &self.0.upstream,
+            link,
+            (target, headers),
+            inference,
+            patience,
+        );
+        match sent.await {
+            Ok(answer) => match forward::failure_in(&answer.head) {
+                Some(failure) if self.may_retry(inference, tried) => {
+                    permit.settle(Outcome::Failure(failure), None);
+                    story.attempt_failed(Outcome::Failure(failure));
+                    tried.agents.push(agent);
+                    tried.refusal = Some(Refusal {
+                        answer,
+                        agent,
+                        failure,
+                    });
+                    Step::GoOn
+                }
+                Some(_) | None => Step::Answered(answer, permit),
+            },
+            Err(error) => {
+                self.note_failure(permit, &error, story);
+                tried.agents.push(agent);
+                let goes_on = self.may_go_on(inference, &error, tried);
+                tried.failure = Some(error);
+                if goes_on { Step::GoOn } else { Step::GiveUp }
             }
         }
     }
@@ -225,6 +256,17 @@ impl Proxy {
 }
 
 impl Tried {
+    fn nobody() -> Self {
+        Self {
+            agents: Vec::new(),
+            attempts: 0,
+            since: Instant::now(),
+            retries: 0,
+            refusal: None,
+            failure: None,
+        }
+    }
+
     /// Returns whether an agent may be back soon: all are gone, one of them just now.
     fn may_wait(&self, error: AcquireError) -> bool {
         let all_are_gone = matches!(error, AcquireError::Exhausted | AcquireError::NotRoutable);

@@ -154,6 +154,9 @@ pub enum ProxyError {
     /// The body is too large.
     #[error("the body is larger than {MAX_BODY_BYTES} bytes")]
     TooLarge,
+    /// All bodies together take as much memory as they may.
+    #[error("too many large requests are being served, please try again")]
+    NoMemory,
     /// An agent has sent a request of this coordinator back to it.
     #[error(
         "the request came back to the coordinator: an agent's runtime address leads to the \
@@ -184,6 +187,7 @@ impl ProxyError {
             Self::BadBody(_) | Self::NotJson(_) => StatusCode::BAD_REQUEST,
             Self::BodyPaused(_) => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoMemory => StatusCode::SERVICE_UNAVAILABLE,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::NoAgent { error, .. } => match error {
                 AcquireError::NoSuchModel | AcquireError::OtherApi => StatusCode::NOT_FOUND,
@@ -211,6 +215,7 @@ impl ProxyError {
             | Self::BodyPaused(_)
             | Self::Loop
             | Self::TooLarge
+            | Self::NoMemory
             | Self::Unreachable
             | Self::Failed(_) => self.to_string(),
         }
