@@ -29,6 +29,18 @@ pub mod validate;
 /// The header that names where the next page of a list starts.
 pub const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
 
+/// Returns whether a path belongs to the management API; any other one is the model APIs'.
+pub fn owns(path: &str) -> bool {
+    let is_below = |root: &str| {
+        let rest = path.strip_prefix(root);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    match path {
+        "/healthz" | "/readyz" | "/metrics" | "/api/openapi.json" => true,
+        _ => is_below("/api/agents") || is_below("/api/events") || is_below("/api/requests"),
+    }
+}
+
 /// Returns the management routes.
 pub fn router() -> Router<AppState> {
     Router::new()

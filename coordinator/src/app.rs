@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{StatusCode, Uri};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::IntoResponse as _;
 use ollama_coordinator_common::shutdown::Shutdown;
 use ollama_coordinator_common::tasks::{OnExit, Tasks};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -23,12 +22,12 @@ use crate::proxy::Proxy;
 use crate::proxy::story::Storybook;
 use crate::registry::table::Unsaved;
 use crate::registry::{Registry, reaper, saver};
-use crate::server::ServerLimits;
+use crate::server::{Frontend, ServerLimits};
 use crate::state::{AppState, Process};
 use crate::storage::json::OpenError;
 use crate::storage::writer::{Writer, WriterThread};
 use crate::storage::{Store as _, StoreError};
-use crate::{api, proxy, reach, server};
+use crate::{api, reach, server};
 
 mod local;
 
@@ -121,7 +120,11 @@ pub async fn serve(
     let (state, writer_thread) = open(&config, &data_dir, shutdown.clone())?;
 
     let tasks = start_tasks(&state, &shutdown);
-    let server = Server::start(listener, router(state.clone()), config.limits);
+    let frontend = Frontend {
+        api: router(state.clone()),
+        proxy: state.proxy().clone(),
+    };
+    let server = Server::start(listener, frontend, config.limits);
     let banner = Banner::new(&config);
     banner.started(&config, local_addr, &data_dir, &state.process().recovery);
     let local = tokio::select! {
@@ -163,6 +166,12 @@ fn start_tasks(state: &AppState, shutdown: &Shutdown) -> Tasks {
     tasks.spawn("saver", OnExit::Stop, saver::run(registry.clone(), token()));
     let storybook = state.proxy().storybook().clone();
     tasks.spawn("traces", OnExit::Log, storybook.export(token()));
+    let upstream = state.proxy().upstream().clone();
+    tasks.spawn(
+        "idle connections",
+        OnExit::Log,
+        until(token(), upstream.close_idle_for_ever()),
+    );
     tasks
 }
 
@@ -174,10 +183,10 @@ struct Server {
 }
 
 impl Server {
-    fn start(listener: TcpListener, router: Router, limits: ServerLimits) -> Self {
+    fn start(listener: TcpListener, frontend: Frontend, limits: ServerLimits) -> Self {
         let (stop, force) = (CancellationToken::new(), CancellationToken::new());
         let connections = Tasks::default();
-        let served = server::serve(listener, router, limits, stop.clone(), force.clone());
+        let served = server::serve(listener, frontend, limits, stop.clone(), force.clone());
         connections.spawn("server", OnExit::Stop, served);
         Self {
             connections,
@@ -233,24 +242,14 @@ fn open(
         shutdown,
     };
     let storybook = Storybook::new(config.telemetry.settings()?, registry.clone());
-    let proxy = Proxy::new(registry.clone(), storybook);
+    let proxy = Proxy::new(registry.clone(), (&config.proxy).into(), storybook);
     Ok((AppState::new(registry, proxy, process), writer_thread))
 }
 
 fn router(state: AppState) -> Router {
     api::router()
-        .merge(proxy::router())
-        .fallback(unknown_route)
+        .fallback(|| async { ApiError::NotFound.into_response() })
         .with_state(state)
-}
-
-/// Answers below the management API's paths as it does, anywhere else as Ollama does.
-async fn unknown_route(uri: Uri) -> Response {
-    let own = ["/api/agents", "/api/events", "/api/requests"];
-    if own.iter().any(|own| uri.path().starts_with(own)) {
-        return ApiError::NotFound.into_response();
-    }
-    (StatusCode::NOT_FOUND, "404 page not found").into_response()
 }
 
 async fn finish(registry: &Registry, tasks: &Tasks, writer_thread: WriterThread) {

@@ -1,12 +1,14 @@
 //! The coordinator's command line and environment, resolved once at the start.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ollama_coordinator_common::logging;
+use ollama_coordinator_common::{duration, logging};
 
 pub mod lease;
 pub mod listen;
+pub mod proxy;
 pub mod storage;
 pub mod telemetry;
 
@@ -14,6 +16,7 @@ use crate::commands::agents::AgentsArgs;
 use crate::server::ServerLimits;
 use lease::LeaseArgs;
 use listen::ListenArgs;
+use proxy::ProxyArgs;
 use storage::StorageArgs;
 use telemetry::TelemetryArgs;
 
@@ -74,6 +77,9 @@ pub struct Config {
     /// When an agent counts as dead.
     #[command(flatten)]
     pub lease: LeaseArgs,
+    /// How to pass requests on.
+    #[command(flatten)]
+    pub proxy: ProxyArgs,
     /// What is remembered and told of requests.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
@@ -110,6 +116,19 @@ impl From<LogFormat> for logging::LogFormat {
             LogFormat::Json => Self::Json,
         }
     }
+}
+
+/// Reads a duration within a range.
+fn between(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
+    let duration = duration::parse(text).map_err(|error| error.to_string())?;
+    if (min..=max).contains(&duration) {
+        return Ok(duration);
+    }
+    Err(format!(
+        "allowed are {} to {}",
+        humantime::format_duration(min),
+        humantime::format_duration(max)
+    ))
 }
 
 /// A setting that cannot be used.

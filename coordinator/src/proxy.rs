@@ -1,59 +1,75 @@
-//! A client's request on its way to a model, in four steps: target, acquire, forward, relay.
+//! A client's request on its way to a model.
 //!
-//! Bytes pass untouched both ways. A client that leaves drops the response body, which drops the
-//! upstream's stream and the permit with it.
+//! Read in this order: [`route`] (which way a request takes), [`target`] and [`peek`] (what it asks
+//! for), [`attempts`] (acquire an agent, [`forward`], try another), [`relay`] (the answer on its
+//! way back), [`early`] (signs of life while a client waits); [`machines`] for requests to machines
+//! rather than models, [`lists`] for what the registry answers. Bytes pass untouched both ways. A
+//! client that leaves drops the response body, which drops the upstream's connection and the permit.
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, header};
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
-use tokio::time::Instant;
-use tower_http::cors::AllowHeaders;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
 
 use crate::api::address::Peer;
-use crate::api::open_to_all_origins;
-use crate::balancer::permit::{Outcome, Permit};
-use crate::balancer::{AcquireError, Acquired, Balancer, Wanted};
+use crate::balancer::Balancer;
+use crate::config::proxy::ProxySettings;
 use crate::registry::Registry;
-use crate::state::AppState;
 
+mod attempts;
+pub mod body;
+pub mod cors;
+pub mod early;
 pub mod error;
 pub mod forward;
 pub mod headers;
 pub mod hops;
 pub mod lists;
+pub mod machines;
+pub mod patience;
+pub mod peek;
 pub mod relay;
+pub mod retry;
+pub mod route;
 pub mod story;
+pub mod tail;
 pub mod target;
 pub mod upstream;
 
+use body::ProxyBody;
+use early::{Answering, Voice};
 use error::{Dialect, ProxyError};
-use forward::ForwardError;
+use peek::{Peek, Prefix};
+use retry::RetryBudget;
+use route::{Inference, NoRoute, Route};
 use story::{Story, Storybook};
-use target::Target;
+use target::{BodyMemory, Target};
 use upstream::UpstreamClient;
 
 /// Names the agent that answered.
 pub const AGENT_HEADER: HeaderName = HeaderName::from_static("x-coordinator-agent");
-/// Names the request.
-pub const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
-/// The most agents that are tried for one request.
-const MAX_ATTEMPTS: usize = 8;
-/// No further agent is tried when so much time has gone by without a connection.
-const ATTEMPTS_TIME: Duration = Duration::from_secs(10);
+/// Says how many agents were asked.
+pub const ATTEMPTS_HEADER: HeaderName = HeaderName::from_static("x-coordinator-attempts");
+/// Names the request in the request log.
+pub const REQUEST_HEADER: HeaderName = HeaderName::from_static("x-coordinator-request");
+/// Says how long each step took.
+pub const TIMING_HEADER: HeaderName = HeaderName::from_static("server-timing");
 
 /// A handle to the way to a model.
 #[derive(Clone)]
-pub struct Proxy {
+pub struct Proxy(Arc<Shared>);
+
+struct Shared {
     registry: Registry,
     balancer: Balancer,
     upstream: UpstreamClient,
     storybook: Storybook,
+    settings: ProxySettings,
+    budget: RetryBudget,
+    memory: BodyMemory,
+    clients: RandomState,
 }
 
 /// What the proxy does.
@@ -65,161 +81,136 @@ pub struct ProxyTotals {
 
 impl Proxy {
     /// Makes a proxy to the agents of `registry`.
-    pub fn new(registry: Registry, storybook: Storybook) -> Self {
-        Self {
+    pub fn new(registry: Registry, settings: ProxySettings, storybook: Storybook) -> Self {
+        Self(Arc::new(Shared {
             balancer: Balancer::new(registry.clone()),
             registry,
-            upstream: UpstreamClient::default(),
+            upstream: UpstreamClient::new(settings.connect_timeout),
             storybook,
-        }
+            settings,
+            budget: RetryBudget::default(),
+            memory: BodyMemory::default(),
+            clients: RandomState::new(),
+        }))
     }
 
     /// Returns what is known of requests.
     pub fn storybook(&self) -> &Storybook {
-        &self.storybook
+        &self.0.storybook
     }
 
     /// Returns what the proxy does.
     pub fn totals(&self) -> ProxyTotals {
         ProxyTotals {
-            in_flight: self.registry.in_flight(),
+            in_flight: self.0.registry.in_flight(),
         }
     }
 
-    async fn answer(
+    /// Returns the agents.
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    /// Returns the client that carries traffic to agents.
+    pub fn upstream(&self) -> &UpstreamClient {
+        &self.0.upstream
+    }
+
+    /// Answers a request of a client.
+    pub async fn serve(&self, request: Request<Incoming>, peer: Peer) -> Response<ProxyBody> {
+        let (head, body) = request.into_parts();
+        let origin = cors::Origin::of(&head.headers);
+        if let Some(preflight) = cors::preflight(&head) {
+            return preflight;
+        }
+        let mut answer = match Route::find(&head.method, head.uri.path()) {
+            Ok(Route::Inference(inference)) => self.infer(inference, head, body, peer).await,
+            Ok(Route::List(list)) => lists::answer(&self.0.registry, list, &head),
+            Ok(Route::Machine(machine)) => machines::answer(self, machine, head, body).await,
+            Err(NoRoute::Method(allow)) => error::method_not_allowed(allow),
+            Err(NoRoute::Path) => match Route::beyond(&head.method, head.uri.path()) {
+                Some(inference) => self.infer(inference, head, body, peer).await,
+                None => error::page_not_found(),
+            },
+        };
+        origin.mark(answer.headers_mut());
+        answer
+    }
+
+    /// Has a model answer.
+    async fn infer(
         &self,
-        request: Request,
-        dialect: Dialect,
-        story: &mut Option<Story>,
-    ) -> Result<Response, ProxyError> {
-        if hops::has_passed(request.headers(), self.registry.instance_id()) {
+        inference: Inference,
+        head: Parts,
+        body: Incoming,
+        peer: Peer,
+    ) -> Response<ProxyBody> {
+        let client = peer.remote.ip();
+        let mut story =
+            self.0
+                .storybook
+                .begin(head.method.as_str(), head.uri.path(), &head.headers, client);
+        let (target, client) = match self.read(&head, body).await {
+            Ok(target) => (target, self.client_key(&head.headers, peer)),
+            Err(error) => return self.refuse(inference.dialect, &error, story),
+        };
+        let is_streamed = target.peek.stream.unwrap_or(inference.streams_by_default);
+        story.asks_for(inference.dialect, &target.peek.model, is_streamed);
+        if target.peek.model.is_empty() && !inference.is_known {
+            story.refused(StatusCode::NOT_FOUND, "no_such_path", "404 page not found");
+            return error::page_not_found();
+        }
+        match self.0.settings.keep_alive {
+            Some(every) if is_streamed => {
+                let voice = Voice {
+                    dialect: inference.dialect,
+                    is_chat: target.uri.path() == "/api/chat",
+                    model: target.peek.model.clone(),
+                };
+                let proxy = self.clone();
+                let answering: Answering =
+                    Box::pin(async move { proxy.attempts(inference, target, client, story).await });
+                early::answer_or_begin(answering, voice, every).await
+            }
+            Some(_) | None => self.attempts(inference, target, client, story).await,
+        }
+    }
+
+    async fn read(&self, head: &Parts, body: Incoming) -> Result<Target, ProxyError> {
+        let hop = self.0.registry.instance_id();
+        if hops::has_passed(&head.headers, hop) {
             return Err(ProxyError::Loop);
         }
-        let target = Target::read(request).await?;
-        if let Some(story) = story {
-            let is_streamed = target.stream.unwrap_or(dialect == Dialect::Ollama);
-            story.asks_for(dialect, &target.model, is_streamed);
-        }
-        let wanted = Wanted {
-            model: &target.model,
-            ollama_only: dialect == Dialect::Ollama,
-            only: &[],
-            tried: &[],
-            client: 0,
-            prefix: None,
-        };
-        let (permit, response) = self.forward(&target, wanted, story).await?;
-        let agent = HeaderValue::from_str(&permit.candidate().id.to_string());
-        let mut response = relay::relay(response, permit, story.take());
-        response
-            .headers_mut()
-            .insert(AGENT_HEADER, agent.expect("a UUID is a header value"));
-        Ok(response)
+        let (body, held) = target::collect(body, &self.0.memory).await?;
+        Ok(Target {
+            only: Vec::new(),
+            peek: Peek::of(&head.headers, &body, Prefix::Ignored)?,
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            headers: forward::headers_for_agents(&head.headers, hop),
+            body,
+            held,
+        })
     }
 
-    /// Sends the request to one agent after another until one takes it.
-    async fn forward(
-        &self,
-        target: &Target,
-        wanted: Wanted<'_>,
-        story: &mut Option<Story>,
-    ) -> Result<(Permit, upstream::UpstreamResponse), ProxyError> {
-        let mut tried = Vec::new();
-        let started = Instant::now();
-        let hop = self.registry.instance_id();
-        loop {
-            let tried_wanted = Wanted {
-                tried: &tried,
-                ..wanted
-            };
-            let permit = match self.balancer.acquire(tried_wanted) {
-                Ok(Acquired::Ready(permit)) => permit,
-                Ok(Acquired::Queued(_)) => return Err(ProxyError::Unreachable),
-                Err(AcquireError::Exhausted) => return Err(ProxyError::Unreachable),
-                Err(error) => {
-                    return Err(ProxyError::NoAgent {
-                        model: target.model.clone(),
-                        error,
-                    });
-                }
-            };
-            let link = permit.candidate().link;
-            if let Some(story) = story {
-                story.attempt(&permit);
-            }
-            let attempted =
-                forward::attempt(&self.upstream, link, target, hop, story.as_ref()).await;
-            if let (Some(story), Err(error)) = (&mut *story, &attempted) {
-                story.attempt_failed(Outcome::Failure(error.failure()));
-            }
-            match attempted {
-                Ok(response) => return Ok((permit, response)),
-                Err(ForwardError::NotConnected(error)) => {
-                    tracing::warn!(
-                        agent.name = &*permit.candidate().name,
-                        error = &error as &dyn std::error::Error,
-                        "Agent could not be reached"
-                    );
-                    self.registry.doubt_reach(permit.candidate().id);
-                    tried.push(permit.candidate().id);
-                    if tried.len() == MAX_ATTEMPTS || started.elapsed() >= ATTEMPTS_TIME {
-                        return Err(ProxyError::Unreachable);
-                    }
-                }
-                Err(ForwardError::Broken(error)) => return Err(ProxyError::Broken(error)),
-                Err(ForwardError::Silent(after)) => return Err(ProxyError::Silent(after)),
-            }
+    /// Returns who asks, for fairness: the key that the request carries, else the address.
+    fn client_key(&self, headers: &HeaderMap, peer: Peer) -> u64 {
+        let key = headers
+            .get(header::AUTHORIZATION)
+            .or_else(|| headers.get("x-api-key"));
+        match key {
+            Some(key) => self.0.clients.hash_one(key.as_bytes()),
+            None => self.0.clients.hash_one(peer.remote.ip()),
         }
     }
-}
 
-/// Returns the routes of the runtimes.
-pub fn router() -> Router<AppState> {
-    Router::new()
-        .route("/", get(lists::root))
-        .route("/api/version", get(lists::version))
-        .route("/api/tags", get(lists::tags))
-        .route("/v1/models", get(lists::models))
-        .route("/api/chat", post(ollama))
-        .route("/api/generate", post(ollama))
-        .route("/v1/chat/completions", post(openai))
-        .method_not_allowed_fallback(error::method_not_allowed)
-        .layer(
-            open_to_all_origins()
-                .allow_methods([Method::GET, Method::POST])
-                .allow_headers(AllowHeaders::mirror_request())
-                .expose_headers([AGENT_HEADER, REQUEST_ID_HEADER, header::RETRY_AFTER]),
-        )
-}
-
-async fn ollama(State(proxy): State<Proxy>, request: Request) -> Response {
-    respond(proxy, request, Dialect::Ollama).await
-}
-
-async fn openai(State(proxy): State<Proxy>, request: Request) -> Response {
-    respond(proxy, request, Dialect::OpenAi).await
-}
-
-async fn respond(proxy: Proxy, request: Request, dialect: Dialect) -> Response<Body> {
-    let peer = request.extensions().get::<Peer>();
-    let client = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.remote.ip());
-    let story = begin(&proxy.storybook, &request, client);
-    let id = story.id_header();
-    let mut story = Some(story);
-    let mut response = match proxy.answer(request, dialect, &mut story).await {
-        Ok(response) => response,
-        Err(error) => {
-            if let Some(story) = story {
-                story.refused(error.status(), error.reason(), &error.to_string());
-            }
-            error.in_dialect(dialect).into_response()
-        }
-    };
-    response.headers_mut().insert(REQUEST_ID_HEADER, id);
-    response
-}
-
-fn begin(storybook: &Storybook, request: &Request, client: IpAddr) -> Story {
-    let (method, path) = (request.method().as_str(), request.uri().path());
-    storybook.begin(method, path, request.headers(), client)
+    /// Tells the client why no agent answers.
+    fn refuse(&self, dialect: Dialect, error: &ProxyError, story: Story) -> Response<ProxyBody> {
+        error.log();
+        let (status, message) = (error.status(), error.message());
+        let mut answer = error::answer(dialect, status, &message);
+        story.describe(answer.headers_mut());
+        story.refused(status, error.reason(), &error.to_string());
+        answer
+    }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,7 +23,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use crate::api;
 use crate::api::address::Peer;
+use crate::proxy::Proxy;
+use crate::proxy::body::ProxyBody;
 use stall::StallGuard;
 
 /// How long the first request head of a connection may take to arrive.
@@ -62,10 +65,34 @@ impl Default for ServerLimits {
     }
 }
 
+/// What answers: the management API below its paths, the proxy anywhere else.
+#[derive(Clone)]
+pub struct Frontend {
+    /// The management API.
+    pub api: Router,
+    /// The model APIs: the hot path, so nothing stands between it and the connection.
+    pub proxy: Proxy,
+}
+
+impl Frontend {
+    async fn answer(
+        self,
+        mut request: Request<Incoming>,
+        peer: Peer,
+    ) -> Result<Response<ProxyBody>, Infallible> {
+        if !api::owns(request.uri().path()) {
+            return Ok(self.proxy.serve(request, peer).await);
+        }
+        request.extensions_mut().insert(peer);
+        let answer = self.api.oneshot(request.map(Body::new)).await?;
+        Ok(answer.map(ProxyBody::Other))
+    }
+}
+
 /// Accepts and serves connections until `stop`; then lets requests finish until `force`.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
+    frontend: Frontend,
     limits: ServerLimits,
     stop: CancellationToken,
     force: CancellationToken,
@@ -84,13 +111,12 @@ pub async fn serve(
             continue;
         };
         let stream = StallGuard::new(stream, limits.write_timeout);
-        let router = router.clone();
+        let frontend = frontend.clone();
         let asked = CancellationToken::new();
         let silent = silent_for(limits.head_timeout, asked.clone());
-        let service = service_fn(move |mut request: Request<Incoming>| {
+        let service = service_fn(move |request: Request<Incoming>| {
             asked.cancel();
-            request.extensions_mut().insert(peer);
-            router.clone().oneshot(request.map(Body::new))
+            frontend.clone().answer(request, peer)
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())

@@ -67,7 +67,8 @@ pub enum RequestOutcome {
 /// One request, as it is or as it was.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RequestView {
-    /// Its `x-request-id`. Clients may send the same one twice.
+    /// What it is called: the client's `x-request-id`, if it sent a usable one. Clients may send the
+    /// same one twice.
     pub id: String,
     /// When it arrived.
     pub started_at: DateTime<Utc>,

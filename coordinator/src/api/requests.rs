@@ -73,7 +73,7 @@ pub async fn list_requests(
 /// Shows one request; the newest, if several have this id.
 #[utoipa::path(
     get, path = "/api/requests/{id}", tag = "requests",
-    params(("id" = String, Path, description = "Its `x-request-id`")),
+    params(("id" = String, Path, description = "What it is called")),
     responses(
         (status = 200, description = "The request", body = RequestView),
         (status = 404, description = "`unknown_request`", body = Problem),

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use clap::Args;
-use ollama_coordinator_common::duration;
 
-use super::InvalidConfig;
+use super::{InvalidConfig, between};
 use crate::registry::lease::LeasePolicy;
 
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
@@ -57,18 +56,6 @@ fn interval(text: &str) -> Result<Duration, String> {
 
 fn timeout(text: &str) -> Result<Duration, String> {
     between(text, SHORTEST_TIMEOUT, LONGEST_TIMEOUT)
-}
-
-fn between(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
-    let duration = duration::parse(text).map_err(|error| error.to_string())?;
-    if (min..=max).contains(&duration) {
-        return Ok(duration);
-    }
-    Err(format!(
-        "allowed are {} to {}",
-        humantime::format_duration(min),
-        humantime::format_duration(max)
-    ))
 }
 
 #[cfg(test)]

@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use axum::response::IntoResponse;
 use bytes::Bytes;
-use hyper_util::client::legacy::Error as UpstreamError;
 use serde_json::json;
 
+use super::body::ProxyBody;
+use super::forward::ForwardError;
 use super::target::MAX_BODY_BYTES;
 use crate::balancer::AcquireError;
 
 const RETRY_AFTER_SECONDS: &str = "2";
 const BROKEN_OFF: &str = "the agent that was answering broke off";
+/// The type of error bodies, as the runtimes write it.
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
 /// Which protocol a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,35 +23,60 @@ pub enum Dialect {
     Ollama,
     /// OpenAI's.
     OpenAi,
+    /// Anthropic's.
+    Anthropic,
 }
 
-/// How a broken stream tells its client.
+/// How a stream tells its client that it broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LastWord {
     /// A line of JSON, as Ollama does.
     Line,
-    /// A server-sent event.
-    Event,
+    /// A server-sent event without a name, as OpenAI does.
+    OpenAiEvent,
+    /// A server-sent event that is named `error`, as Anthropic does.
+    AnthropicEvent,
 }
 
 impl Dialect {
-    fn body(self, status: StatusCode, message: &str) -> serde_json::Value {
+    /// Returns the protocol of a path.
+    pub fn of(path: &str) -> Self {
+        if path.starts_with("/v1/messages") {
+            Self::Anthropic
+        } else if path.starts_with("/v1/") {
+            Self::OpenAi
+        } else {
+            Self::Ollama
+        }
+    }
+
+    /// Returns the body of an error.
+    pub fn error(self, status: StatusCode, message: &str) -> serde_json::Value {
         match self {
             Self::Ollama => json!({ "error": message }),
             Self::OpenAi => json!({ "error": {
                 "message": message, "type": openai_type(status), "param": null, "code": null,
+            }}),
+            Self::Anthropic => json!({ "type": "error", "error": {
+                "type": anthropic_type(status), "message": message,
             }}),
         }
     }
 }
 
 impl LastWord {
-    /// Returns how a stream with these headers can tell its client that it broke.
-    pub fn of_stream(headers: &HeaderMap) -> Option<Self> {
-        let content_type = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-        if content_type.starts_with("text/event-stream") {
-            Some(Self::Event)
-        } else if content_type.starts_with("application/x-ndjson") {
+    /// Returns how a stream with these headers can tell its client that it broke, in this protocol.
+    pub fn of_stream(headers: &HeaderMap, dialect: Dialect) -> Option<Self> {
+        if headers.contains_key(header::CONTENT_LENGTH) {
+            return None;
+        }
+        let content_type = headers.get(header::CONTENT_TYPE)?.as_bytes();
+        if content_type.starts_with(b"text/event-stream") {
+            Some(match dialect {
+                Dialect::Anthropic => Self::AnthropicEvent,
+                Dialect::OpenAi | Dialect::Ollama => Self::OpenAiEvent,
+            })
+        } else if content_type.starts_with(b"application/x-ndjson") {
             Some(Self::Line)
         } else {
             None
@@ -61,25 +87,34 @@ impl LastWord {
     pub fn separator(self) -> &'static [u8] {
         match self {
             Self::Line => b"\n",
-            Self::Event => b"\n\n",
+            Self::OpenAiEvent | Self::AnthropicEvent => b"\n\n",
+        }
+    }
+
+    /// Returns how a message with this body is sent.
+    pub fn framed(self, body: &str) -> String {
+        match self {
+            Self::Line => format!("{body}\n"),
+            Self::OpenAiEvent => format!("data: {body}\n\n"),
+            Self::AnthropicEvent => format!("event: error\ndata: {body}\n\n"),
         }
     }
 
     /// Returns the bytes to send; a message that the stream broke in the middle of is ended first.
     pub fn bytes(self, is_between_messages: bool) -> Bytes {
-        let message = match self {
-            Self::Line => json!({ "error": BROKEN_OFF }).to_string(),
-            Self::Event => {
-                let body = Dialect::OpenAi.body(StatusCode::BAD_GATEWAY, BROKEN_OFF);
-                format!("data: {body}")
-            }
+        let dialect = match self {
+            Self::Line => Dialect::Ollama,
+            Self::OpenAiEvent => Dialect::OpenAi,
+            Self::AnthropicEvent => Dialect::Anthropic,
         };
+        let body = dialect.error(StatusCode::BAD_GATEWAY, BROKEN_OFF);
+        let message = self.framed(&body.to_string());
         let before: &[u8] = if is_between_messages {
             b""
         } else {
             self.separator()
         };
-        Bytes::from([before, message.as_bytes(), self.separator()].concat())
+        Bytes::from([before, message.as_bytes()].concat())
     }
 }
 
@@ -87,6 +122,19 @@ fn openai_type(status: StatusCode) -> &'static str {
     match status.as_u16() {
         400 | 408 | 413 => "invalid_request_error",
         404 => "not_found_error",
+        _ => "api_error",
+    }
+}
+
+fn anthropic_type(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 | 408 => "invalid_request_error",
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        503 | 529 => "overloaded_error",
         _ => "api_error",
     }
 }
@@ -106,6 +154,9 @@ pub enum ProxyError {
     /// The body is too large.
     #[error("the body is larger than {MAX_BODY_BYTES} bytes")]
     TooLarge,
+    /// All bodies together take as much memory as they may.
+    #[error("too many large requests are being served, please try again")]
+    NoMemory,
     /// An agent has sent a request of this coordinator back to it.
     #[error(
         "the request came back to the coordinator: an agent's runtime address leads to the \
@@ -124,52 +175,19 @@ pub enum ProxyError {
     /// No agent that was tried could be reached.
     #[error("no agent that has the model could be reached")]
     Unreachable,
-    /// The agent's connection broke before an answer began.
-    #[error("the agent broke off before it answered")]
-    Broken(#[source] UpstreamError),
-    /// The agent did not begin an answer in time.
-    #[error("the agent did not begin to answer within {} s", .0.as_secs())]
-    Silent(Duration),
+    /// The agent broke off or was silent, and no other one was or could be tried.
+    #[error("{0}")]
+    Failed(#[source] ForwardError),
 }
 
 impl ProxyError {
-    /// Returns the answer for a client of this dialect.
-    pub fn in_dialect(self, dialect: Dialect) -> ProxyFailure {
-        ProxyFailure {
-            error: self,
-            dialect,
-        }
-    }
-
-    /// Returns the word for it in metrics.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::BadBody(_) | Self::NotJson(_) => "bad_request",
-            Self::BodyPaused(_) => "body_paused",
-            Self::TooLarge => "too_large",
-            Self::Loop => "loop",
-            Self::NoAgent { error, .. } => match error {
-                AcquireError::NoSuchModel => "no_such_model",
-                AcquireError::OtherApi => "other_api",
-                AcquireError::NotRoutable => "not_routable",
-                AcquireError::Recovering => "recovering",
-                AcquireError::NotThere => "not_there",
-                AcquireError::Exhausted => "unreachable",
-                AcquireError::QueueFull => "queue_full",
-                AcquireError::QueueTimeout => "queue_timeout",
-            },
-            Self::Unreachable => "unreachable",
-            Self::Broken(_) => "broken",
-            Self::Silent(_) => "silent",
-        }
-    }
-
-    /// Returns the HTTP status.
+    /// Returns the status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::BadBody(_) | Self::NotJson(_) => StatusCode::BAD_REQUEST,
             Self::BodyPaused(_) => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoMemory => StatusCode::SERVICE_UNAVAILABLE,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::NoAgent { error, .. } => match error {
                 AcquireError::NoSuchModel | AcquireError::OtherApi => StatusCode::NOT_FOUND,
@@ -180,74 +198,123 @@ impl ProxyError {
                 | AcquireError::QueueTimeout
                 | AcquireError::Exhausted => StatusCode::SERVICE_UNAVAILABLE,
             },
-            Self::Unreachable | Self::Broken(_) => StatusCode::BAD_GATEWAY,
-            Self::Silent(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Unreachable
+            | Self::Failed(ForwardError::NotConnected(_) | ForwardError::Broken(_)) => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::Failed(ForwardError::Silent(_)) => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
-    fn message(&self) -> String {
+    /// Returns the word for it in metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::BadBody(_) | Self::NotJson(_) => "bad_request",
+            Self::BodyPaused(_) => "body_paused",
+            Self::TooLarge => "too_large",
+            Self::NoMemory => "no_memory",
+            Self::Loop => "loop",
+            Self::NoAgent { error, .. } => match error {
+                AcquireError::NoSuchModel => "no_such_model",
+                AcquireError::OtherApi => "other_api",
+                AcquireError::NotRoutable => "not_routable",
+                AcquireError::Recovering => "recovering",
+                AcquireError::NotThere => "not_there",
+                AcquireError::QueueFull => "queue_full",
+                AcquireError::QueueTimeout => "queue_timeout",
+                AcquireError::Exhausted => "unreachable",
+            },
+            Self::Unreachable | Self::Failed(ForwardError::NotConnected(_)) => "unreachable",
+            Self::Failed(ForwardError::Broken(_)) => "broken",
+            Self::Failed(ForwardError::Silent(_)) => "silent",
+        }
+    }
+
+    /// Returns what the client is told.
+    pub fn message(&self) -> String {
         match self {
             Self::NotJson(error) => format!("invalid request body: {error}"),
-            Self::NoAgent { model, error } => match error {
-                AcquireError::NoSuchModel => format!("model '{model}' not found"),
-                AcquireError::OtherApi => format!(
-                    "the machines that have model '{model}' do not speak Ollama's API, \
-                     use /v1/chat/completions"
-                ),
-                AcquireError::Recovering => format!(
-                    "no machine is known to have model '{model}', but the coordinator has just \
-                     started and has not heard of all of them"
-                ),
-                AcquireError::QueueFull
-                | AcquireError::QueueTimeout
-                | AcquireError::NotThere
-                | AcquireError::NotRoutable
-                | AcquireError::Exhausted => {
-                    format!("every machine that has model '{model}' is offline or gets no requests")
-                }
-            },
+            Self::NoAgent { model, error } => no_agent(model, *error),
             Self::BadBody(_)
             | Self::BodyPaused(_)
             | Self::Loop
             | Self::TooLarge
+            | Self::NoMemory
             | Self::Unreachable
-            | Self::Broken(_)
-            | Self::Silent(_) => self.to_string(),
+            | Self::Failed(_) => self.to_string(),
         }
     }
-}
 
-/// A [`ProxyError`] in the words of one protocol.
-#[derive(Debug)]
-pub struct ProxyFailure {
-    error: ProxyError,
-    dialect: Dialect,
-}
-
-impl IntoResponse for ProxyFailure {
-    fn into_response(self) -> Response<Body> {
-        let status = self.error.status();
+    /// Logs what is our fault or an agent's, once.
+    pub fn log(&self) {
+        let status = self.status();
         if status.is_server_error() {
-            let error = &self.error as &dyn std::error::Error;
+            let error = self as &dyn std::error::Error;
             tracing::warn!(status = status.as_u16(), error, "Request was not answered");
         }
-        let body = self.dialect.body(status, &self.error.message()).to_string();
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        let json = HeaderValue::from_static("application/json; charset=utf-8");
-        headers.insert(header::CONTENT_TYPE, json);
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(
-                header::RETRY_AFTER,
-                HeaderValue::from_static(RETRY_AFTER_SECONDS),
-            );
-        }
-        response
     }
 }
 
-/// Answers an unknown method as Ollama does.
-pub async fn method_not_allowed() -> (StatusCode, &'static str) {
-    (StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed")
+fn no_agent(model: &str, error: AcquireError) -> String {
+    match error {
+        AcquireError::NoSuchModel => format!("model '{model}' not found"),
+        AcquireError::OtherApi => format!(
+            "the machines that have model '{model}' do not speak Ollama's API, use \
+             /v1/chat/completions"
+        ),
+        AcquireError::Recovering => format!(
+            "no machine is known to have model '{model}', but the coordinator has just started \
+             and has not heard of all of them"
+        ),
+        AcquireError::NotThere => {
+            format!("none of the machines that were named can answer for model '{model}' now")
+        }
+        AcquireError::QueueFull => {
+            format!("too many requests wait for model '{model}' already, please try again")
+        }
+        AcquireError::QueueTimeout => {
+            format!("no machine that has model '{model}' became free in time, please try again")
+        }
+        AcquireError::NotRoutable | AcquireError::Exhausted => {
+            format!("every machine that has model '{model}' is offline or gets no requests")
+        }
+    }
+}
+
+/// Makes the answer of an error that the coordinator itself tells.
+pub fn answer(dialect: Dialect, status: StatusCode, message: &str) -> Response<ProxyBody> {
+    let body = dialect.error(status, message).to_string();
+    let mut response = Response::new(ProxyBody::whole(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, JSON);
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        let retry_after = HeaderValue::from_static(RETRY_AFTER_SECONDS);
+        headers.insert(header::RETRY_AFTER, retry_after);
+    }
+    response
+}
+
+/// Answers a path that is not there as Ollama does.
+pub fn page_not_found() -> Response<ProxyBody> {
+    plain(StatusCode::NOT_FOUND, "404 page not found")
+}
+
+/// Answers a method that the path does not take as Ollama does.
+pub fn method_not_allowed(allow: &'static str) -> Response<ProxyBody> {
+    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed");
+    let allow = HeaderValue::from_static(allow);
+    response.headers_mut().insert(header::ALLOW, allow);
+    response
+}
+
+/// Makes an answer of plain text.
+pub fn plain(status: StatusCode, text: &'static str) -> Response<ProxyBody> {
+    let mut response = Response::new(ProxyBody::whole(text));
+    *response.status_mut() = status;
+    let content_type = HeaderValue::from_static("text/plain; charset=utf-8");
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
+    response
 }

@@ -1,33 +1,56 @@
-//! One attempt: send the request to one agent and wait for the head of its answer.
+//! One attempt: send the request to one agent and wait for the first bytes of its answer.
 
 use std::time::Duration;
 
-use axum::http::{Request, header};
-use http_body_util::Full;
-use hyper_util::client::legacy::Error;
+use axum::http::response::Parts;
+use axum::http::{HeaderMap, Request, StatusCode, header};
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as _, Frame};
+use http_body_util::{BodyExt as _, Full};
 use ollama_coordinator_common::id::InstanceId;
+use tokio::time::{Instant, timeout_at};
 
 use super::headers::strip_request;
 use super::hops;
-use super::story::Story;
+use super::route::Inference;
 use super::target::Target;
-use super::upstream::{FIRST_BYTE_TIMEOUT, UpstreamClient, UpstreamResponse};
+use super::upstream::{Repeat, RequestBody, SendError, UpstreamBody, UpstreamClient};
 use crate::balancer::permit::Failure;
 use crate::registry::agent::Link;
 
+/// Answers of a known length up to this one are sent on whole.
+const SHORT: u64 = 1024 * 1024;
+
+/// An answer of which the first bytes are there.
+pub struct Answer {
+    /// Its head.
+    pub head: Parts,
+    /// Its first bytes, all of them if it is short; `None`: it has no body.
+    pub first: Option<Frame<Bytes>>,
+    /// What follows.
+    pub rest: UpstreamBody,
+    /// When the request was sent.
+    pub sent: Instant,
+    /// When the first bytes arrived.
+    pub began: Instant,
+}
+
 /// Why an attempt led to no answer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ForwardError {
-    /// No connection: the agent has seen nothing of the request, another may try it.
-    NotConnected(Error),
+    /// No connection: the agent has seen nothing of the request.
+    #[error(transparent)]
+    NotConnected(SendError),
     /// The connection broke after the request was sent.
-    Broken(Error),
+    #[error("the agent broke off before it answered")]
+    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No answer began in time.
+    #[error("the agent did not begin to answer within {} s", .0.as_secs_f32())]
     Silent(Duration),
 }
 
 impl ForwardError {
-    /// Returns how the agent failed.
+    /// Returns what this says of the agent.
     pub fn failure(&self) -> Failure {
         match self {
             Self::NotConnected(_) => Failure::NotConnected,
@@ -37,31 +60,83 @@ impl ForwardError {
     }
 }
 
-/// Sends the request over `link`, marked as having passed the coordinator `hop`.
+/// Returns the headers that go to agents: what belongs to the client's connection is left out.
+pub fn headers_for_agents(arrived: &HeaderMap, hop: InstanceId) -> HeaderMap {
+    let mut headers = arrived.clone();
+    strip_request(&mut headers);
+    for name in [header::HOST, header::CONTENT_LENGTH, header::EXPECT] {
+        headers.remove(name);
+    }
+    hops::add(&mut headers, arrived, hop);
+    headers
+}
+
+/// Sends the request over `link` and waits for the first bytes of the answer's body.
+///
+/// Until then nothing has been sent on to the client, and another agent may be tried.
 pub async fn attempt(
     upstream: &UpstreamClient,
     link: Link,
-    target: &Target,
-    hop: InstanceId,
-    story: Option<&Story>,
-) -> Result<UpstreamResponse, ForwardError> {
-    let mut request = Request::new(Full::new(target.body.clone()));
-    request.method_mut().clone_from(&target.head.method);
-    request.uri_mut().clone_from(&target.head.uri);
-    request.headers_mut().clone_from(&target.head.headers);
-    let headers = request.headers_mut();
-    strip_request(headers);
-    headers.remove(header::HOST);
-    headers.remove(header::CONTENT_LENGTH);
-    headers.remove(header::EXPECT);
-    hops::add(headers, &target.head.headers, hop);
-    if let Some(story) = story {
-        story.mark(headers);
+    (target, headers): (&Target, HeaderMap),
+    inference: Inference,
+    patience: Duration,
+) -> Result<Answer, ForwardError> {
+    let mut request = Request::new(RequestBody::Whole(Full::new(target.body.clone())));
+    request.method_mut().clone_from(&target.method);
+    request.uri_mut().clone_from(&target.uri);
+    *request.headers_mut() = headers;
+    let repeat = if inference.is_repeatable {
+        Repeat::Allowed
+    } else {
+        Repeat::Never
+    };
+    let sent = Instant::now();
+    let answered = async {
+        let answer = upstream.send(link, request, repeat).await?;
+        let (head, mut rest) = answer.into_parts();
+        let first = begin(&mut rest).await.map_err(SendError::Broken)?;
+        Ok((head, first, rest))
+    };
+    match timeout_at(sent + patience, answered).await {
+        Ok(Ok((head, first, rest))) => Ok(Answer {
+            head,
+            first,
+            rest,
+            sent,
+            began: Instant::now(),
+        }),
+        Ok(Err(error @ SendError::NotConnected(..))) => Err(ForwardError::NotConnected(error)),
+        Ok(Err(SendError::Broken(error))) => Err(ForwardError::Broken(error.into())),
+        Err(_elapsed) => Err(ForwardError::Silent(patience)),
     }
-    match tokio::time::timeout(FIRST_BYTE_TIMEOUT, upstream.send(link, request)).await {
-        Ok(Ok(response)) => Ok(response),
-        Ok(Err(error)) if error.is_connect() => Err(ForwardError::NotConnected(error)),
-        Ok(Err(error)) => Err(ForwardError::Broken(error)),
-        Err(_elapsed) => Err(ForwardError::Silent(FIRST_BYTE_TIMEOUT)),
+}
+
+/// Reads the first bytes of a body. One that is short and has a known length is read to its end:
+/// a client has no use for a part of it, and what breaks can then be had from another agent.
+async fn begin(body: &mut UpstreamBody) -> Result<Option<Frame<Bytes>>, hyper::Error> {
+    if body.is_end_stream() {
+        return Ok(None);
+    }
+    let length = body.size_hint().exact().unwrap_or(u64::MAX);
+    let first = body.frame().await.transpose()?;
+    if length > SHORT || body.is_end_stream() {
+        return Ok(first);
+    }
+    let mut whole = BytesMut::new();
+    let mut next = first;
+    while let Some(frame) = next {
+        whole.extend_from_slice(frame.data_ref().unwrap_or(&Bytes::new()));
+        next = body.frame().await.transpose()?;
+    }
+    Ok(Some(Frame::data(whole.freeze())))
+}
+
+/// Returns what an answer says of its agent, if it is one that another agent may do better.
+pub fn failure_in(head: &Parts) -> Option<Failure> {
+    match head.status {
+        StatusCode::NOT_FOUND => Some(Failure::NoModel),
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Some(Failure::Busy),
+        status if status.is_server_error() => Some(Failure::Status(status.as_u16())),
+        _ => None,
     }
 }

@@ -1,37 +1,50 @@
 //! Lists that the coordinator answers from its own knowledge: no machine is waited for.
 
-use axum::Json;
-use axum::extract::State;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Response, StatusCode, header};
 use chrono::DateTime;
 use ollama_coordinator_common::protocol::runtime::Model;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::body::ProxyBody;
+use super::error;
+use super::route::List;
 use crate::registry::Registry;
+use crate::registry::candidates::Candidates;
 
-/// Answers as Ollama's root does.
-pub async fn root() -> &'static str {
-    "Ollama is running"
-}
-
-/// Answers with the version that most agents' runtimes have.
-pub async fn version(State(registry): State<Registry>) -> Json<Value> {
+/// Answers from what the registry knows.
+pub fn answer(registry: &Registry, list: List, head: &Parts) -> Response<ProxyBody> {
     let candidates = registry.candidates();
-    Json(json!({ "version": candidates.commonest_version().unwrap_or("0.0.0") }))
+    let body = match list {
+        List::Root => return error::plain(StatusCode::OK, "Ollama is running"),
+        List::Version => {
+            json!({ "version": candidates.commonest_version().unwrap_or("0.0.0") })
+        }
+        List::Tags => tags(&candidates),
+        List::Ps => json!({ "models": [] }),
+        List::Models => models(&candidates),
+        List::Model => {
+            let _unused = head;
+            return error::page_not_found();
+        }
+    };
+    let mut response = Response::new(ProxyBody::whole(body.to_string()));
+    let json = HeaderValue::from_static("application/json; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
 }
 
 /// Lists the models of all routable agents in Ollama's shape.
-pub async fn tags(State(registry): State<Registry>) -> Json<Value> {
-    let candidates = registry.candidates();
+fn tags(candidates: &Candidates) -> Value {
     let models: Vec<TagsModel<'_>> = candidates.models().map(TagsModel::of).collect();
-    Json(json!({ "models": models }))
+    json!({ "models": models })
 }
 
 /// Lists the models of all routable agents in OpenAI's shape.
-pub async fn models(State(registry): State<Registry>) -> Json<Value> {
-    let candidates = registry.candidates();
+fn models(candidates: &Candidates) -> Value {
     let models: Vec<Value> = candidates.models().map(openai_model).collect();
-    Json(json!({ "object": "list", "data": models }))
+    json!({ "object": "list", "data": models })
 }
 
 #[derive(Serialize)]

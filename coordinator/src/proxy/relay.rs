@@ -1,93 +1,40 @@
-//! Streams the upstream's body to the client; the body owns the permit.
+//! Streams the upstream's body to the client; the body owns the permit and ends the story.
 
-use std::error::Error;
-use std::future::Future as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::{Response, StatusCode, header};
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 
-use super::error::LastWord;
-use super::headers::strip_response;
+use super::body::BoxError;
+use super::error::{Dialect, LastWord};
+use super::forward::Answer;
+use super::patience::Patience;
 use super::story::Story;
-use super::upstream::{FIRST_BYTE_TIMEOUT, IDLE_TIMEOUT, UpstreamResponse};
-use crate::balancer::permit::{Failure, Outcome, Permit};
+use super::tail::Tail;
+use super::upstream::UpstreamBody;
+use crate::balancer::permit::{Failure, Outcome, Pace, Permit};
 
-/// Turns an upstream's answer into the client's.
-pub fn relay(response: UpstreamResponse, permit: Permit, story: Option<Story>) -> Response<Body> {
-    let (mut head, upstream) = response.into_parts();
-    strip_response(&mut head.headers);
-    let is_sized = head.headers.contains_key(header::CONTENT_LENGTH);
-    let last_word = if is_sized {
-        None
-    } else {
-        LastWord::of_stream(&head.headers)
-    };
-    let mut body = RelayBody::new(upstream, last_word, permit);
-    body.teller.story = story;
-    body.teller.status = head.status;
-    Response::from_parts(head, Body::new(body))
-}
-
-/// The upstream's body, watched.
-struct RelayBody<B> {
-    upstream: B,
-    /// Some servers send the head of an answer at once and load the model then.
-    idle: Pin<Box<Sleep>>,
+/// An agent's body on its way to the client, watched.
+pub struct RelayBody<B = UpstreamBody> {
+    first: Option<Frame<Bytes>>,
+    rest: B,
+    /// How long the upstream may pause.
+    idle: Duration,
+    patience: Patience,
     /// What to tell the client if the upstream breaks; `None`: only the connection can tell.
     last_word: Option<LastWord>,
     /// Whether what was sent so far ends where a line or an event does.
     is_between_messages: bool,
     state: State,
-    permit: Permit,
-    teller: Teller,
+    passed: Passed,
+    /// Taken when it has ended, whichever way.
+    account: Option<Account>,
 }
 
-/// Tells the story of the answer.
-#[derive(Default)]
-struct Teller {
-    story: Option<Story>,
-    status: StatusCode,
-    bytes: u64,
-    chunks: u64,
-    tail: Vec<Bytes>,
-}
-
-/// How many of the last chunks are kept.
-const TAIL_CHUNKS: usize = 4;
-
-impl Teller {
-    fn chunk(&mut self, chunk: &Bytes) {
-        if self.chunks == 0
-            && let Some(story) = &mut self.story
-        {
-            story.answered(self.status);
-        }
-        self.chunks += 1;
-        self.bytes += chunk.len() as u64;
-        if self.tail.len() == TAIL_CHUNKS {
-            self.tail.remove(0);
-        }
-        self.tail.push(chunk.clone());
-    }
-
-    fn end(&mut self, outcome: Outcome) {
-        if let Some(story) = self.story.take() {
-            story.ended(outcome, self.bytes, self.chunks, &self.tail);
-        }
-    }
-}
-
-impl Drop for Teller {
-    fn drop(&mut self) {
-        self.end(Outcome::Cancelled);
-    }
-}
-
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Streaming,
     /// The last word was sent; the connection ends next, after what was sent has been flushed.
@@ -96,11 +43,111 @@ enum State {
     Ended,
 }
 
-type BoxError = Box<dyn Error + Send + Sync>;
+/// What has passed.
+#[derive(Debug)]
+struct Passed {
+    sent: Instant,
+    began: Instant,
+    last: Instant,
+    bytes: u64,
+    chunks: u64,
+    tail: Tail,
+}
 
-impl<B> http_body::Body for RelayBody<B>
+/// Who is told how it went.
+#[derive(Debug)]
+pub struct Account {
+    /// The slot that the answer takes; `None` if the agent has given it back already.
+    pub permit: Option<Permit>,
+    /// The request's story.
+    pub story: Story,
+}
+
+impl RelayBody {
+    /// Passes on an answer whose head is on its way to the client.
+    pub fn new(answer: Answer, dialect: Dialect, idle: Duration, account: Account) -> Self {
+        let last_word = LastWord::of_stream(&answer.head.headers, dialect);
+        let passed = Passed::since(answer.sent, answer.began);
+        let ways = (idle, last_word);
+        let mut body = Self::watching(answer.first, answer.rest, ways, passed, account);
+        if body.is_end_stream() {
+            body.end(Outcome::Success);
+        }
+        body
+    }
+}
+
+impl<B> RelayBody<B> {
+    fn watching(
+        first: Option<Frame<Bytes>>,
+        rest: B,
+        (idle, last_word): (Duration, Option<LastWord>),
+        passed: Passed,
+        account: Account,
+    ) -> Self {
+        Self {
+            first,
+            rest,
+            idle,
+            patience: Patience::until(passed.began, idle),
+            last_word,
+            is_between_messages: true,
+            state: State::Streaming,
+            passed,
+            account: Some(account),
+        }
+    }
+
+    fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(data) = frame.data_ref()
+            && !data.is_empty()
+        {
+            let now = self.passed.count(data);
+            self.patience.restart(now, self.idle);
+            if let Some(last_word) = self.last_word {
+                self.is_between_messages = data.ends_with(last_word.separator());
+            }
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn fail(
+        &mut self,
+        error: BoxError,
+        failure: Failure,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let agent = self.account.as_ref().and_then(|a| a.permit.as_ref());
+        let name = agent.map_or("", |permit| &*permit.candidate().name);
+        tracing::warn!(
+            agent.name = name,
+            error = &*error,
+            "Agent broke off its answer"
+        );
+        self.end(Outcome::Failure(failure));
+        let Some(last_word) = self.last_word else {
+            self.state = State::Ended;
+            return Poll::Ready(Some(Err(error)));
+        };
+        self.state = State::Told(last_word);
+        let bytes = last_word.bytes(self.is_between_messages);
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        let Some(Account { permit, story }) = self.account.take() else {
+            return;
+        };
+        let passed = &self.passed;
+        if let Some(permit) = permit {
+            permit.settle(outcome, Some(passed.pace()));
+        }
+        story.ended(outcome, passed.bytes, passed.chunks, passed.tail.ends());
+    }
+}
+
+impl<B> Body for RelayBody<B>
 where
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
     type Data = Bytes;
     type Error = BoxError;
@@ -113,7 +160,7 @@ where
         match this.state {
             State::Streaming => {}
             State::Told(LastWord::Line) | State::Ended => return Poll::Ready(None),
-            State::Told(LastWord::Event) => {
+            State::Told(LastWord::OpenAiEvent | LastWord::AnthropicEvent) => {
                 this.state = State::Flushed;
                 context.waker().wake_by_ref();
                 return Poll::Pending;
@@ -123,93 +170,106 @@ where
                 return Poll::Ready(Some(Err("the agent broke off its answer".into())));
             }
         }
-        let failure: BoxError = match Pin::new(&mut this.upstream).poll_frame(context) {
+        let next = match this.first.take() {
+            Some(first) => Poll::Ready(Some(Ok(first))),
+            None => Pin::new(&mut this.rest).poll_frame(context),
+        };
+        match next {
             Poll::Ready(Some(Ok(frame))) => {
-                this.idle.as_mut().reset(Instant::now() + IDLE_TIMEOUT);
-                if let Some(data) = frame.data_ref() {
-                    this.teller.chunk(data);
+                let passed = this.pass(frame);
+                if this.rest.is_end_stream() {
+                    this.end(Outcome::Success);
                 }
-                if this.upstream.is_end_stream() {
-                    this.teller.end(Outcome::Success);
-                }
-                if let (Some(last_word), Some(data)) = (this.last_word, frame.data_ref())
-                    && !data.is_empty()
-                {
-                    this.is_between_messages = data.ends_with(last_word.separator());
-                }
-                return Poll::Ready(Some(Ok(frame)));
+                passed
             }
+            Poll::Ready(Some(Err(error))) => this.fail(error.into(), Failure::Broken),
             Poll::Ready(None) => {
                 this.state = State::Ended;
-                this.teller.end(Outcome::Success);
-                return Poll::Ready(None);
+                this.end(Outcome::Success);
+                Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(error))) => error.into(),
             Poll::Pending => {
-                ready!(this.idle.as_mut().poll(context));
-                "the agent sent nothing for too long".into()
+                ready!(this.patience.poll(context));
+                this.fail(
+                    "the agent sent nothing for too long".into(),
+                    Failure::Stalled,
+                )
             }
-        };
-        this.fail(failure)
+        }
     }
 
     fn is_end_stream(&self) -> bool {
         match self.state {
-            State::Streaming => self.upstream.is_end_stream(),
+            State::Streaming => self.first.is_none() && self.rest.is_end_stream(),
             State::Ended => true,
             State::Told(_) | State::Flushed => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.upstream.size_hint()
+        let rest = self.rest.size_hint();
+        let first = self.first.as_ref().and_then(Frame::data_ref);
+        let first = first.map_or(0, |data| data.len() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + first);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + first);
+        }
+        hint
     }
 }
 
-impl<B> RelayBody<B> {
-    fn new(upstream: B, last_word: Option<LastWord>, permit: Permit) -> Self {
+impl<B> Drop for RelayBody<B> {
+    fn drop(&mut self) {
+        self.end(Outcome::Cancelled);
+    }
+}
+
+impl Passed {
+    fn since(sent: Instant, began: Instant) -> Self {
         Self {
-            upstream,
-            idle: Box::pin(tokio::time::sleep(FIRST_BYTE_TIMEOUT)),
-            last_word,
-            is_between_messages: true,
-            state: State::Streaming,
-            permit,
-            teller: Teller::default(),
+            sent,
+            began,
+            last: began,
+            bytes: 0,
+            chunks: 0,
+            tail: Tail::default(),
         }
     }
 
-    fn fail(&mut self, failure: BoxError) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        tracing::warn!(
-            agent.name = &*self.permit.candidate().name,
-            error = &*failure,
-            "Agent broke off its answer"
-        );
-        self.teller.end(Outcome::Failure(Failure::Broken));
-        let Some(last_word) = self.last_word else {
-            self.state = State::Ended;
-            return Poll::Ready(Some(Err(failure)));
-        };
-        self.state = State::Told(last_word);
-        let bytes = last_word.bytes(self.is_between_messages);
-        Poll::Ready(Some(Ok(Frame::data(bytes))))
+    fn count(&mut self, data: &Bytes) -> Instant {
+        self.last = Instant::now();
+        self.bytes += data.len() as u64;
+        self.chunks += 1;
+        self.tail.push(data);
+        self.last
+    }
+
+    fn pace(&self) -> Pace {
+        Pace {
+            first_byte: self.began - self.sent,
+            chunks: self.chunks.saturating_sub(1),
+            streaming: self.last - self.began,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
+    use axum::http::HeaderMap;
     use futures_util::StreamExt as _;
     use http_body_util::{BodyExt as _, StreamBody};
     use ollama_coordinator_common::id::AgentId;
     use rstest::rstest;
 
     use super::*;
+    use crate::proxy::story::Storybook;
     use crate::registry::agent::{Candidate, Link};
 
     const ERROR: &str = r#"{"error":"the agent that was answering broke off"}"#;
+    const IDLE: Duration = Duration::from_mins(2);
 
     /// Relays chunks, each after a pause, and then a break; returns what the client gets.
     async fn relayed(chunks: &[(Duration, &'static str)], last_word: Option<LastWord>) -> String {
@@ -218,8 +278,10 @@ mod tests {
             Ok(Frame::data(Bytes::from_static(text.as_bytes())))
         });
         let broken = futures_util::stream::iter([Err(BoxError::from("reset"))]);
-        let upstream = StreamBody::new(Box::pin(chunks.chain(broken)));
-        let mut body = RelayBody::new(upstream, last_word, permit());
+        let rest = StreamBody::new(Box::pin(chunks.chain(broken)));
+        let now = Instant::now();
+        let passed = Passed::since(now, now);
+        let mut body = RelayBody::watching(None, rest, (IDLE, last_word), passed, account());
         let mut text = String::new();
         while let Some(Ok(frame)) = body.frame().await {
             text.push_str(str::from_utf8(frame.data_ref().unwrap()).unwrap());
@@ -227,14 +289,19 @@ mod tests {
         text
     }
 
-    fn permit() -> Permit {
-        Permit::claim(Candidate {
+    fn account() -> Account {
+        let permit = Permit::claim(Candidate {
             id: AgentId::new(),
             name: "gpu".into(),
             link: Link::Direct(([127, 0, 0, 1], 9).into()),
             speaks_ollama: true,
             in_flight: Arc::default(),
-        })
+        });
+        let client = [127, 0, 0, 1].into();
+        Account {
+            permit: Some(permit),
+            story: Storybook::for_tests().begin("POST", "/api/chat", &HeaderMap::new(), client),
+        }
     }
 
     #[rstest]
@@ -262,34 +329,39 @@ mod tests {
     async fn error_of_a_broken_stream_is_an_event_of_its_own(
         #[case] chunk: &'static str,
         #[case] before: &str,
+        #[values(LastWord::OpenAiEvent, LastWord::AnthropicEvent)] last_word: LastWord,
     ) {
-        let text = relayed(&[(Duration::ZERO, chunk)], Some(LastWord::Event)).await;
+        let text = relayed(&[(Duration::ZERO, chunk)], Some(last_word)).await;
 
         let rest = text.strip_prefix(before).expect(&text);
-        assert!(
-            rest.starts_with("data: {\"error\":") && rest.ends_with("}\n\n"),
-            "{text}"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn first_chunk_may_take_as_long_as_loading_a_model() {
-        let late = (FIRST_BYTE_TIMEOUT.mul_f64(0.9), "first\n");
-
-        assert!(relayed(&[late], None).await.contains("first"));
+        let event = match last_word {
+            LastWord::AnthropicEvent => "event: error\ndata: {\"",
+            LastWord::OpenAiEvent | LastWord::Line => "data: {\"error\":",
+        };
+        assert!(rest.starts_with(event) && rest.ends_with("}\n\n"), "{text}");
     }
 
     #[rstest]
-    #[case::before_the_first_chunk(FIRST_BYTE_TIMEOUT, Duration::ZERO, "")]
-    #[case::between_two_chunks(Duration::ZERO, IDLE_TIMEOUT, "first\n")]
+    #[case::before_the_next_chunk(&[IDLE], "")]
+    #[case::between_two_chunks(&[Duration::ZERO, IDLE], "first\n")]
+    #[case::after_many_short_pauses(&[IDLE / 2, IDLE], "first\n")]
     #[tokio::test(start_paused = true)]
     async fn stream_that_pauses_for_too_long_is_given_up(
-        #[case] first: Duration,
-        #[case] second: Duration,
+        #[case] pauses: &[Duration],
         #[case] expected: &str,
     ) {
-        let chunks = [(first, "first\n"), (second, "second\n")];
-        let late = chunks.map(|(pause, text)| (pause + Duration::from_secs(1), text));
+        let late = pauses.iter().enumerate().map(|(at, pause)| {
+            let text = if at == 0 && pauses.len() > 1 {
+                "first\n"
+            } else {
+                "second\n"
+            };
+            (
+                *pause + Duration::from_millis(u64::from(*pause == IDLE)),
+                text,
+            )
+        });
+        let late: Vec<_> = late.collect();
 
         assert_eq!(relayed(&late, None).await, expected);
     }

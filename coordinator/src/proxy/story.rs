@@ -3,27 +3,24 @@
 //! Metadata only: never a prompt, an answer or a secret. The steps write down moments and numbers;
 //! whatever has to be formatted is when somebody reads it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use bytes::Bytes;
-use ollama_coordinator_common::protocol::request::{Protocol, RequestOutcome, RequestView};
+use ollama_coordinator_common::protocol::request::{Protocol, RequestOutcome};
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::error::Dialect;
+use super::{ATTEMPTS_HEADER, REQUEST_HEADER, TIMING_HEADER};
 use crate::balancer::permit::{Outcome, Permit};
 use crate::registry::Registry;
-use crate::registry::agent::Moment;
 
 pub mod figures;
 mod log;
+mod reading;
 mod record;
 mod spans;
 mod timing;
@@ -31,15 +28,11 @@ mod tokens;
 pub mod trace;
 pub mod view;
 
-use figures::{Figures, OTHER, PairFigures};
+use figures::{Figures, PairFigures};
 use log::Log;
 use record::{Attempt, End, Progress, Record};
 use tokens::Tokens;
-use trace::{ExportError, Exporter, Told, Trace, Tracer};
-use view::Filter;
-
-/// The most queues whose length is shown apart.
-const MAX_QUEUES: usize = 200;
+use trace::{Exporter, Told, Trace, Tracer};
 
 /// What of requests is remembered and told.
 #[derive(Debug, Clone, Default)]
@@ -106,65 +99,23 @@ impl Storybook {
             book,
         }
     }
+}
 
-    /// Shows the requests that `filter` lets pass: those that run, then the others, newest first.
-    pub fn requests(&self, filter: &Filter, most: usize) -> Vec<RequestView> {
-        let now = Moment::now();
-        let records = if filter.is_live {
-            self.0.log.running()
-        } else {
-            self.0.log.all()
+#[cfg(test)]
+impl Storybook {
+    /// Makes a book for a test, of a registry that knows nobody.
+    pub(crate) fn for_tests() -> Self {
+        let store = Box::new(crate::storage::memory::MemoryStore::default());
+        let (writer, _thread) = crate::storage::writer::Writer::start(store);
+        let policy = crate::registry::lease::LeasePolicy {
+            interval: std::time::Duration::from_secs(1),
+            fixed_ttl: None,
         };
-        let shown = records.iter().filter(|record| filter.takes(record));
-        let shown = shown.take(most).map(|record| view::request(record, now));
-        shown.collect()
-    }
-
-    /// Shows the newest request with this id.
-    pub fn request(&self, id: &str) -> Option<RequestView> {
-        let record = self.0.log.find(id)?;
-        Some(view::request(&record, Moment::now()))
-    }
-
-    /// Returns the counts, after having dropped those of agents and models that are unknown by now.
-    pub fn figures(&self) -> &Figures {
-        let registry = &self.0.registry;
-        let candidates = registry.candidates();
-        let knows_model = |model: &str| candidates.knows(model);
-        self.0
-            .figures
-            .keep(knows_model, |agent| registry.get(agent).is_some());
-        &self.0.figures
-    }
-
-    /// Returns how many requests wait, by model.
-    pub fn queue_lengths(&self) -> BTreeMap<String, u64> {
-        let mut lengths = BTreeMap::new();
-        for record in self.0.log.running() {
-            let progress = record.progress.lock();
-            if progress.waiting.is_some() {
-                let label = progress.model.strip_suffix(":latest");
-                let label = label.unwrap_or(&progress.model);
-                let has_room = lengths.len() < MAX_QUEUES || lengths.contains_key(label);
-                let label = if has_room { label } else { OTHER };
-                *lengths.entry(label.to_owned()).or_default() += 1;
-            }
-        }
-        lengths
-    }
-
-    /// Returns how many requests could not be told to the collector of traces.
-    pub fn untraced(&self) -> u64 {
-        self.0.tracer.as_ref().map_or(0, Tracer::dropped)
-    }
-
-    /// Sends traces until `token` is cancelled, and then what is left. Without traces it only ends.
-    pub async fn export(self, token: CancellationToken) -> Result<(), ExportError> {
-        let exporter = self.0.exporter.lock().take();
-        match exporter {
-            Some(exporter) => exporter.run(token).await,
-            None => Ok(()),
-        }
+        let settings = StorySettings {
+            request_log: 10,
+            traces: None,
+        };
+        Self::new(settings, Registry::new(policy, writer, Vec::new(), None))
     }
 }
 
@@ -193,18 +144,13 @@ struct Ending<'a> {
     attempt: Outcome,
     refusal: Option<(StatusCode, &'a str)>,
     size: Option<(u64, u64)>,
-    tail: &'a [Bytes],
+    tail: &'a [&'a [u8]],
 }
 
 impl Story {
     /// Names the request for the client: its own `x-request-id` if it is usable, else a new one.
     pub fn id(&self) -> &str {
         self.record.id.as_str()
-    }
-
-    /// Returns [`Self::id`] as the value of a header.
-    pub fn id_header(&self) -> HeaderValue {
-        HeaderValue::from_str(self.id()).expect("an id is a header value")
     }
 
     /// The request asks for a model.
@@ -275,25 +221,22 @@ impl Story {
         self.pair = Some(pair);
     }
 
-    /// Returns how many attempts there have been.
-    pub fn attempts(&self) -> usize {
-        self.record.progress.lock().attempts.len()
-    }
-
-    /// Returns the time in the queue and the time from sending the request to the first byte, or
-    /// until now.
-    pub fn times(&self) -> (Duration, Duration) {
-        let progress = self.record.progress.lock();
-        let until = progress.answered.unwrap_or_else(Instant::now);
-        let attempt = progress.attempts.last();
-        let attempt = attempt.map(|last| until.saturating_duration_since(last.started));
-        (progress.queued(until), attempt.unwrap_or_default())
-    }
-
-    /// Returns [`Self::times`] as the value of a `server-timing` header.
-    pub fn server_timing(&self) -> HeaderValue {
-        let (queue, attempt) = self.times();
-        timing::header(queue, attempt)
+    /// Tells the client in headers what its request is called, how many agents were asked and how
+    /// long each step took: the wait, and from sending the request to the first byte.
+    pub fn describe(&self, headers: &mut HeaderMap) {
+        let (attempts, queue, attempt) = {
+            let progress = self.record.progress.lock();
+            let until = progress.answered.unwrap_or_else(Instant::now);
+            let attempt = progress.attempts.last().map(|last| until - last.started);
+            (progress.attempts.len(), progress.queued(until), attempt)
+        };
+        let id = HeaderValue::from_str(self.id()).expect("an id is a header value");
+        headers.insert(REQUEST_HEADER, id);
+        headers.insert(ATTEMPTS_HEADER, HeaderValue::from(attempts));
+        headers.insert(
+            TIMING_HEADER,
+            timing::header(queue, attempt.unwrap_or_default()),
+        );
     }
 
     /// Adds to the headers of the upstream request those that join traces.
@@ -303,8 +246,9 @@ impl Story {
         }
     }
 
-    /// The answer has ended. `tail` holds its last chunks, in which runtimes count tokens.
-    pub fn ended(mut self, outcome: Outcome, bytes: u64, chunks: u64, tail: &[Bytes]) {
+    /// The answer has ended. `tail` holds the ends of its last two chunks, in which runtimes say
+    /// how many tokens there were.
+    pub fn ended(mut self, outcome: Outcome, bytes: u64, chunks: u64, tail: [&[u8]; 2]) {
         self.finish(Ending {
             outcome: match outcome {
                 Outcome::Success => RequestOutcome::Success,
@@ -314,7 +258,7 @@ impl Story {
             attempt: outcome,
             refusal: None,
             size: Some((bytes, chunks)),
-            tail,
+            tail: &tail,
         });
     }
 
@@ -350,12 +294,16 @@ impl Story {
             });
             (attempted, progress.attempts.len() > 1, tokens)
         };
+        match (&self.pair, attempted) {
+            (Some(pair), Some(_)) => pair.count_attempt(ending.attempt, is_retry),
+            (None, Some(agent)) => {
+                let figures = &self.book.figures;
+                figures.count_attempt(agent, ending.attempt, is_retry);
+            }
+            (_, None) => {}
+        }
         if let Some(pair) = &self.pair {
-            pair.count_end(ending.attempt, is_retry, now - self.record.started);
-            pair.count_tokens(tokens);
-        } else if let Some(agent) = attempted {
-            let figures = &self.book.figures;
-            figures.count_attempt(agent, ending.attempt, is_retry);
+            pair.count_end(now - self.record.started, tokens);
         }
         if let (Some(tracer), Some(trace)) = (&self.book.tracer, self.trace.take()) {
             let record = Arc::clone(&self.record);
@@ -401,5 +349,9 @@ fn protocol(dialect: Dialect) -> Protocol {
     match dialect {
         Dialect::Ollama => Protocol::Ollama,
         Dialect::OpenAi => Protocol::OpenAi,
+        Dialect::Anthropic => Protocol::Anthropic,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,114 +1,173 @@
 //! What a request asks for: a peek at the model, the bytes kept as they came.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::Request;
-use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, Uri};
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use serde::Deserialize;
+use http_body::Body;
+use http_body_util::BodyExt as _;
+use ollama_coordinator_common::id::AgentId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ProxyError;
+use super::peek::Peek;
 
 /// The most bytes a request may have: images travel in it as base64.
 pub const MAX_BODY_BYTES: usize = 128 * 1024 * 1024;
+/// The most bytes of bodies that are held at once, small ones not counted.
+const MAX_HELD_BYTES: usize = 1024 * 1024 * 1024;
+/// How finely memory is counted.
+const PAGE: usize = 64 * 1024;
 /// How long a request body may pause.
 const BODY_PAUSE: Duration = Duration::from_secs(30);
 
 /// A request that can be sent, and sent again.
 #[derive(Debug)]
 pub struct Target {
-    /// The model it asks for.
-    pub model: String,
-    /// Whether it says that it wants a stream.
-    pub stream: Option<bool>,
-    /// Its head.
-    pub head: Parts,
+    /// What it asks for.
+    pub peek: Peek,
+    /// Its method.
+    pub method: Method,
+    /// Its path and query.
+    pub uri: Uri,
+    /// Its headers as agents get them.
+    pub headers: HeaderMap,
+    /// The agents that the client named; empty: any may answer.
+    pub only: Vec<AgentId>,
     /// Its body, untouched.
     pub body: Bytes,
+    /// The memory that the body takes.
+    pub held: HeldMemory,
 }
 
-#[derive(Deserialize)]
-struct Peek<'a> {
-    #[serde(borrow)]
-    model: Option<Cow<'a, str>>,
-    #[serde(default)]
-    stream: Option<serde_json::Value>,
-}
+/// How much memory all bodies that are held take at most; shared by all requests.
+#[derive(Debug, Clone)]
+pub struct BodyMemory(Arc<Semaphore>);
 
-impl Target {
-    /// Reads the request and finds out which model it asks for.
-    pub async fn read(request: Request) -> Result<Self, ProxyError> {
-        let (head, body) = request.into_parts();
-        let body = collect(body).await?;
-        let (model, stream) = peek(&body)?;
-        Ok(Self {
-            model,
-            stream,
-            head,
-            body,
-        })
+/// Memory for a body, given back when dropped.
+#[derive(Debug)]
+pub struct HeldMemory(Option<OwnedSemaphorePermit>);
+
+impl Default for BodyMemory {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_HELD_BYTES / PAGE)))
     }
 }
 
-async fn collect(body: Body) -> Result<Bytes, ProxyError> {
-    let mut body = Limited::new(body, MAX_BODY_BYTES);
+impl BodyMemory {
+    /// Makes room for a body of `size` bytes; small ones are not counted.
+    fn grow(&self, held: &mut HeldMemory, size: usize) -> Result<(), ProxyError> {
+        let has = held.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let missing = (size / PAGE).saturating_sub(has);
+        if missing == 0 {
+            return Ok(());
+        }
+        let pages = u32::try_from(missing).unwrap_or(u32::MAX);
+        let more = Arc::clone(&self.0).try_acquire_many_owned(pages);
+        let more = more.map_err(|_none_left| ProxyError::NoMemory)?;
+        match &mut held.0 {
+            Some(held) => held.merge(more),
+            none => *none = Some(more),
+        }
+        Ok(())
+    }
+}
+
+/// Reads a body into memory. Most arrive in one piece, which is not copied.
+pub async fn collect<B>(mut body: B, memory: &BodyMemory) -> Result<(Bytes, HeldMemory), ProxyError>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let mut held = HeldMemory(None);
+    let mut first = Bytes::new();
     let mut whole = BytesMut::new();
-    loop {
+    while !body.is_end_stream() {
         let next = tokio::time::timeout(BODY_PAUSE, body.frame()).await;
-        match next.map_err(|_elapsed| ProxyError::BodyPaused(BODY_PAUSE))? {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    whole.extend_from_slice(data);
-                }
+        let Some(frame) = next.map_err(|_elapsed| ProxyError::BodyPaused(BODY_PAUSE))? else {
+            break;
+        };
+        let Ok(frame) = frame else {
+            return Err(ProxyError::BadBody("the body did not arrive whole"));
+        };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        let size = first.len() + whole.len() + data.len();
+        if size > MAX_BODY_BYTES {
+            return Err(ProxyError::TooLarge);
+        }
+        memory.grow(&mut held, size)?;
+        if first.is_empty() && whole.is_empty() {
+            first = data;
+        } else {
+            if whole.is_empty() {
+                whole.extend_from_slice(&first);
+                first.clear();
             }
-            Some(Err(error)) if error.is::<LengthLimitError>() => return Err(ProxyError::TooLarge),
-            Some(Err(_broken)) => {
-                return Err(ProxyError::BadBody("the body did not arrive whole"));
-            }
-            None => return Ok(whole.freeze()),
+            whole.extend_from_slice(&data);
         }
     }
-}
-
-fn peek(body: &[u8]) -> Result<(String, Option<bool>), ProxyError> {
-    if body.is_empty() {
-        return Err(ProxyError::BadBody("missing request body"));
-    }
-    let peek: Peek<'_> = serde_json::from_slice(body).map_err(ProxyError::NotJson)?;
-    let model = peek.model.filter(|model| !model.is_empty());
-    let model = model.ok_or(ProxyError::BadBody("model is required"))?;
-    let stream = peek.stream.and_then(|stream| stream.as_bool());
-    Ok((model.into_owned(), stream))
+    let body = if whole.is_empty() {
+        first
+    } else {
+        whole.freeze()
+    };
+    Ok((body, held))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use rstest::rstest;
+    use futures_util::stream;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
 
-    #[rstest]
-    #[case(
-        r#"{"model":"a:1b","stream":true,"unknown":[1,{"model":"b"}]}"#,
-        "a:1b"
-    )]
-    #[case(r#"{"model":"a","name":"x"}"#, "a")]
-    #[case(r#"{"model":"\u00e9"}"#, "é")]
-    fn model_is_found_among_unknown_fields(#[case] body: &str, #[case] expected: &str) {
-        assert_eq!(peek(body.as_bytes()).unwrap().0, expected);
+    use super::*;
+
+    async fn collected(
+        sizes: &[usize],
+        memory: &BodyMemory,
+    ) -> Result<(Bytes, HeldMemory), ProxyError> {
+        let chunks = sizes.iter().map(|size| {
+            Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from(vec![b'x'; *size])))
+        });
+        collect(
+            StreamBody::new(stream::iter(chunks.collect::<Vec<_>>())),
+            memory,
+        )
+        .await
     }
 
-    #[rstest]
-    #[case("")]
-    #[case("{}")]
-    #[case(r#"{"model":""}"#)]
-    #[case(r#"{"model":7}"#)]
-    #[case(r#"{"name":"a"}"#)]
-    #[case("not json")]
-    #[case("[]")]
-    fn requests_without_a_model_are_refused(#[case] body: &str) {
-        assert!(peek(body.as_bytes()).is_err());
+    #[tokio::test]
+    async fn body_in_pieces_arrives_whole_and_gives_its_memory_back() {
+        let memory = BodyMemory::default();
+        let all = memory.0.available_permits();
+
+        let (body, held) = collected(&[1, PAGE, 7, 3 * PAGE], &memory).await.unwrap();
+
+        assert_eq!(body.len(), 4 * PAGE + 8);
+        assert_eq!(memory.0.available_permits(), all - 4);
+        drop(held);
+        assert_eq!(memory.0.available_permits(), all);
+    }
+
+    #[tokio::test]
+    async fn body_for_which_there_is_no_memory_is_refused() {
+        let memory = BodyMemory(Arc::new(Semaphore::new(2)));
+        let (_body, _held) = collected(&[2 * PAGE], &memory).await.unwrap();
+
+        assert!(collected(&[PAGE - 1], &memory).await.is_ok());
+        let refused = collected(&[PAGE], &memory).await;
+        assert!(matches!(refused, Err(ProxyError::NoMemory)), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn endless_body_is_refused() {
+        let memory = BodyMemory::default();
+        let halves = [MAX_BODY_BYTES / 2, MAX_BODY_BYTES / 2, 1];
+
+        let refused = collected(&halves, &memory).await;
+
+        assert!(matches!(refused, Err(ProxyError::TooLarge)), "{refused:?}");
     }
 }

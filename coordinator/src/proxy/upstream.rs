@@ -1,70 +1,315 @@
-//! The one client that carries model traffic, whatever kind of link leads to an agent.
+//! The one client that carries traffic to agents, whatever kind of link leads there.
+//!
+//! An upstream connection has no task of its own: whoever waits for its answer drives it, so that
+//! a byte on its way from a runtime to a client wakes one task and not two. A connection whose
+//! answer was read to its end goes back to the idle ones; any other one is closed when its body is
+//! dropped, which tells the runtime that the client has left.
 
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use axum::http::{Request, Response, Uri};
+use axum::http::{HeaderValue, Request, Response, Uri, header};
 use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{Client, Error};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper::client::conn::http1::{self, Connection, SendRequest};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
 
+use super::body::BoxError;
 use crate::registry::agent::Link;
 
-/// How long a connection to an agent may take to open.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an idle connection to an agent is kept.
-const POOL_IDLE: Duration = Duration::from_mins(1);
-/// How long the head of an answer may take: a cold model is loaded from disk first.
-pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_mins(10);
-/// How long a stream may pause between two chunks.
-pub const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
+const IDLE_FOR: Duration = Duration::from_mins(1);
+/// The most idle connections that are kept to one agent.
+const MAX_IDLE: usize = 256;
 
-/// An answer whose body is still arriving.
-pub type UpstreamResponse = Response<Incoming>;
+/// A client with a pool of connections to agents.
+#[derive(Clone)]
+pub struct UpstreamClient(Arc<Pool>);
 
-/// A pool of connections to agents.
-#[derive(Debug, Clone)]
-pub struct UpstreamClient {
-    direct: Client<HttpConnector, Full<Bytes>>,
+struct Pool {
+    connect_timeout: Duration,
+    idle: Mutex<HashMap<SocketAddr, Vec<Idle>>>,
 }
 
-impl Default for UpstreamClient {
-    fn default() -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let direct = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .build(connector);
-        Self { direct }
-    }
+struct Idle {
+    wire: Box<Wire>,
+    since: Instant,
+}
+
+/// One connection, driven by whoever holds it.
+struct Wire {
+    addr: SocketAddr,
+    sender: SendRequest<RequestBody>,
+    connection: Connection<TokioIo<TcpStream>, RequestBody>,
+    is_over: bool,
+}
+
+/// Whether a request may be sent again over a new connection when an idle one turns out closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeat {
+    /// It may.
+    Allowed,
+    /// It may not: a connection of its own is made for it.
+    Never,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// No connection could be made; the agent has seen nothing of the request.
+    #[error("cannot connect to {0}")]
+    NotConnected(SocketAddr, #[source] io::Error),
+    /// The connection broke after the request was sent.
+    #[error("the connection broke before an answer began")]
+    Broken(#[source] hyper::Error),
 }
 
 impl UpstreamClient {
+    /// Makes a client that gives up connecting after a while.
+    pub fn new(connect_timeout: Duration) -> Self {
+        Self(Arc::new(Pool {
+            connect_timeout,
+            idle: Mutex::default(),
+        }))
+    }
+
     /// Sends a request over `link`; its URI needs only a path and query.
     pub async fn send(
         &self,
         link: Link,
-        mut request: Request<Full<Bytes>>,
-    ) -> Result<UpstreamResponse, Error> {
-        match link {
-            Link::Direct(endpoint) => {
-                let path = request
-                    .uri()
-                    .path_and_query()
-                    .map_or("/", |path| path.as_str());
-                let uri = Uri::builder()
-                    .scheme("http")
-                    .authority(endpoint.to_string());
-                *request.uri_mut() = uri
-                    .path_and_query(path)
-                    .build()
-                    .expect("an endpoint and a path make a URI");
-                self.direct.request(request).await
+        mut request: Request<RequestBody>,
+        repeat: Repeat,
+    ) -> Result<Response<UpstreamBody>, SendError> {
+        let Link::Direct(addr) = link;
+        in_origin_form(request.uri_mut());
+        let host = HeaderValue::from_str(&addr.to_string()).expect("an address is a header value");
+        request.headers_mut().insert(header::HOST, host);
+        let idle = (repeat == Repeat::Allowed).then(|| self.take_idle(addr));
+        let (wire, second) = match idle.flatten() {
+            Some(wire) => (wire, copy(&request)),
+            None => (self.connect(addr).await?, None),
+        };
+        match (self.exchange(wire, request).await, second) {
+            (Err(SendError::Broken(_)), Some(second)) => {
+                let wire = self.connect(addr).await?;
+                self.exchange(wire, second).await
             }
+            (answered, _) => answered,
+        }
+    }
+
+    /// Closes connections that nobody has used for a while, again and again.
+    pub async fn close_idle_for_ever(self) {
+        let mut ticks = tokio::time::interval(IDLE_FOR / 2);
+        loop {
+            ticks.tick().await;
+            self.close_idle();
+        }
+    }
+
+    fn close_idle(&self) {
+        let now = Instant::now();
+        let mut old = Vec::new();
+        self.0.idle.lock().retain(|_, idle| {
+            let count = idle.partition_point(|idle| now - idle.since > IDLE_FOR);
+            old.extend(idle.drain(..count));
+            !idle.is_empty()
+        });
+        // Closed here, without the lock.
+        drop(old);
+    }
+
+    /// Returns how many connections are idle.
+    pub fn idle(&self) -> usize {
+        self.0.idle.lock().values().map(Vec::len).sum()
+    }
+
+    fn take_idle(&self, addr: SocketAddr) -> Option<Box<Wire>> {
+        loop {
+            let mut wire = self.0.idle.lock().get_mut(&addr)?.pop()?.wire;
+            if wire.is_ready() {
+                return Some(wire);
+            }
+        }
+    }
+
+    fn put_back(&self, wire: Box<Wire>) {
+        let since = Instant::now();
+        let mut pool = self.0.idle.lock();
+        let idle = pool.entry(wire.addr).or_default();
+        if idle.len() < MAX_IDLE {
+            idle.push(Idle { wire, since });
+        }
+    }
+
+    async fn connect(&self, addr: SocketAddr) -> Result<Box<Wire>, SendError> {
+        let failed = |error| SendError::NotConnected(addr, error);
+        let stream = timeout(self.0.connect_timeout, TcpStream::connect(addr))
+            .await
+            .map_err(|_elapsed| failed(io::ErrorKind::TimedOut.into()))?
+            .map_err(failed)?;
+        stream.set_nodelay(true).map_err(failed)?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(SendError::Broken)?;
+        Ok(Box::new(Wire {
+            addr,
+            sender,
+            connection,
+            is_over: false,
+        }))
+    }
+
+    async fn exchange(
+        &self,
+        mut wire: Box<Wire>,
+        request: Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, SendError> {
+        let mut answer = pin!(wire.sender.send_request(request));
+        let (connection, is_over) = (&mut wire.connection, &mut wire.is_over);
+        let answer = std::future::poll_fn(|context| {
+            if !*is_over {
+                *is_over = Pin::new(&mut *connection).poll(context).is_ready();
+            }
+            answer.as_mut().poll(context)
+        });
+        let answer = answer.await.map_err(SendError::Broken)?;
+        Ok(answer.map(|incoming| UpstreamBody {
+            incoming,
+            has_ended: false,
+            wire: Some(wire),
+            client: self.clone(),
+        }))
+    }
+}
+
+impl Wire {
+    fn poll(&mut self, context: &mut Context<'_>) {
+        if !self.is_over {
+            // Why it ended is told by what was waited for.
+            self.is_over = Pin::new(&mut self.connection).poll(context).is_ready();
+        }
+    }
+
+    /// Looks whether the connection can take another request.
+    fn is_ready(&mut self) -> bool {
+        self.poll(&mut Context::from_waker(Waker::noop()));
+        !self.is_over && self.sender.is_ready()
+    }
+}
+
+/// Leaves of a URI what a request line to a server has.
+fn in_origin_form(uri: &mut Uri) {
+    if uri.scheme().is_some() || uri.authority().is_some() {
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        *uri = path.parse().expect("a part of a URI is one");
+    }
+}
+
+/// Copies a request whose body is in memory.
+fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let RequestBody::Whole(body) = request.body() else {
+        return None;
+    };
+    let mut second = Request::new(RequestBody::Whole(body.clone()));
+    second.method_mut().clone_from(request.method());
+    second.uri_mut().clone_from(request.uri());
+    second.headers_mut().clone_from(request.headers());
+    Some(second)
+}
+
+/// The body of a request to an agent.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// In memory, so that it can be sent again.
+    Whole(Full<Bytes>),
+    /// As it comes from the client.
+    Passing(Incoming),
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Whole(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
+            Self::Passing(body) => Pin::new(body).poll_frame(context).map_err(Into::into),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_end_stream(),
+            Self::Passing(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Passing(body) => body.size_hint(),
+        }
+    }
+}
+
+/// The body of an agent's answer, with the connection that brings it.
+pub struct UpstreamBody {
+    incoming: Incoming,
+    has_ended: bool,
+    wire: Option<Box<Wire>>,
+    client: UpstreamClient,
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = &mut *self;
+        let mut frame = Pin::new(&mut this.incoming).poll_frame(context);
+        if frame.is_pending()
+            && let Some(wire) = &mut this.wire
+        {
+            wire.poll(context);
+            frame = Pin::new(&mut this.incoming).poll_frame(context);
+        }
+        this.has_ended |= matches!(frame, Poll::Ready(None));
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.has_ended || self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for UpstreamBody {
+    fn drop(&mut self) {
+        let Some(mut wire) = self.wire.take() else {
+            return;
+        };
+        if self.is_end_stream() && wire.is_ready() {
+            self.client.put_back(wire);
         }
     }
 }

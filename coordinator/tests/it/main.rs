@@ -4,14 +4,17 @@
 
 mod support;
 
+mod accounts;
 mod cli;
 mod clock;
 mod crash;
 mod data_dir;
+mod early;
 mod events;
 mod expiry;
 mod fleet;
 mod heartbeat;
+mod killing;
 mod limits;
 mod list;
 mod openapi;
@@ -23,6 +26,7 @@ mod reach;
 mod refusals;
 mod register;
 mod requests;
+mod retry;
 mod routes;
 mod stop;
 mod system;

@@ -24,7 +24,7 @@ async fn answered_request_is_remembered_with_how_it_went() {
     let text = answer.text().await;
     let seen = ended(coordinator.api, "my-id.1").await;
 
-    assert_eq!(answer.header("x-request-id"), "my-id.1");
+    assert_eq!(answer.header("x-coordinator-request"), "my-id.1");
     assert_eq!(seen.outcome, Some(RequestOutcome::Success));
     assert_eq!((seen.method.as_str(), seen.path.as_str()), ("POST", CHAT));
     assert_eq!(seen.protocol, Some(Protocol::Ollama));
@@ -103,7 +103,7 @@ async fn refused_request_says_why() {
     let answer = named(coordinator.api, "refused", &nobodys).await;
 
     let seen = ended(coordinator.api, "refused").await;
-    assert_eq!(answer.header("x-request-id"), "refused");
+    assert_eq!(answer.header("x-coordinator-request"), "refused");
     assert_eq!(seen.outcome, Some(RequestOutcome::Refused));
     assert_eq!(seen.status, Some(404));
     assert!(
@@ -188,7 +188,7 @@ async fn neither_keys_nor_prompts_are_remembered() {
 #[tokio::test]
 async fn only_so_many_requests_are_remembered(#[case] setting: &str, #[case] expected: usize) {
     let setting = format!("--request-log={setting}");
-    let coordinator = TestCoordinator::builder().arg(setting).start().await;
+    let coordinator = TestCoordinator::builder().flags(&[&setting]).start().await;
     let _joined = joined(coordinator.api, RuntimeScript::default()).await;
 
     for number in 0..5 {

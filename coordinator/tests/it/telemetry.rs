@@ -165,7 +165,7 @@ async fn collector_that_never_answers_does_not_delay_the_stop_for_long() {
 
 async fn tracing_to(url: &str) -> TestCoordinator {
     let endpoint = format!("--otlp-endpoint={url}");
-    TestCoordinator::builder().arg(endpoint).start().await
+    TestCoordinator::builder().flags(&[&endpoint]).start().await
 }
 
 async fn joined_upstream(api: Api) -> (FakeUpstream, FakeAgent) {

@@ -154,6 +154,9 @@ impl Figures {
 
     fn add_model(&self, asked_for: &str) -> Arc<ModelFigures> {
         let label = asked_for.strip_suffix(":latest").unwrap_or(asked_for);
+        if label == OTHER {
+            return Arc::clone(&self.other_models);
+        }
         let mut models = self.models.write();
         if let Some(model) = models.get(asked_for) {
             return Arc::clone(model);
@@ -266,13 +269,14 @@ impl PairFigures {
         self.first_byte.observe(first_byte.as_secs_f64());
     }
 
-    /// An answer has ended.
-    pub(super) fn count_end(&self, outcome: Outcome, is_retry: bool, duration: Duration) {
+    /// The attempt that was answered has ended.
+    pub(super) fn count_attempt(&self, outcome: Outcome, is_retry: bool) {
         self.agent.count(outcome, is_retry);
-        self.duration.observe(duration.as_secs_f64());
     }
 
-    pub(super) fn count_tokens(&self, tokens: Tokens) {
+    /// An answer has ended.
+    pub(super) fn count_end(&self, duration: Duration, tokens: Tokens) {
+        self.duration.observe(duration.as_secs_f64());
         let add = |counter: &AtomicU64, count: Option<u64>| {
             if let Some(count) = count {
                 counter.fetch_add(count, Ordering::Relaxed);

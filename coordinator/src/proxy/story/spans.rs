@@ -9,7 +9,7 @@ use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use tokio::time::Instant;
 
-use super::record::{Attempt, Progress, Record};
+use super::record::{Attempt, End, Progress, Record};
 use super::trace::{Told, Trace, new_span_id};
 use super::view::{wall, word};
 use crate::balancer::permit::Outcome;
@@ -81,7 +81,7 @@ impl Maker<'_> {
                 "ollama_coordinator.outcome",
                 Some(outcome_word(end.outcome).into()),
             );
-            span.status = status_of(end.outcome, progress.status, &end.message);
+            span.status = status_of(progress, end);
         }
         span
     }
@@ -143,11 +143,14 @@ fn outcome_word(outcome: RequestOutcome) -> &'static str {
 }
 
 /// A client's own mistake is no error of the server.
-fn status_of(outcome: RequestOutcome, status: Option<u16>, message: &str) -> Status {
-    match outcome {
-        RequestOutcome::Failed => Status::error(message.to_owned()),
-        RequestOutcome::Refused if status.is_some_and(|status| status >= SERVER_ERROR) => {
-            Status::error(message.to_owned())
+fn status_of(progress: &Progress, end: &End) -> Status {
+    match end.outcome {
+        RequestOutcome::Failed => {
+            let last = progress.attempts.last().and_then(|attempt| attempt.end);
+            Status::error(last.map_or("", |(_, outcome)| word(outcome)))
+        }
+        RequestOutcome::Refused if progress.status >= Some(SERVER_ERROR) => {
+            Status::error(end.message.to_string())
         }
         RequestOutcome::Success | RequestOutcome::Cancelled | RequestOutcome::Refused => {
             Status::Unset

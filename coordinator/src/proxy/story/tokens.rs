@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use bytes::Bytes;
 use memchr::memmem::Finder;
 use ollama_coordinator_common::protocol::request::Protocol;
 
@@ -36,7 +35,7 @@ pub(super) struct Tokens {
 }
 
 /// Finds the counts in the last chunks of an answer.
-pub(super) fn count(protocol: Protocol, tail: &[Bytes]) -> Tokens {
+pub(super) fn count(protocol: Protocol, tail: &[&[u8]]) -> Tokens {
     let text = end_of(tail);
     let first_of = |keys: &[&Finder<'_>]| keys.iter().find_map(|key| last_number(&text, key));
     match protocol {
@@ -56,8 +55,8 @@ pub(super) fn count(protocol: Protocol, tail: &[Bytes]) -> Tokens {
 }
 
 /// Joins the last bytes of the chunks; borrows when they are all in one.
-fn end_of(tail: &[Bytes]) -> Cow<'_, [u8]> {
-    let last = |chunk: &'_ Bytes, most: usize| chunk.len().saturating_sub(most);
+fn end_of<'a>(tail: &[&'a [u8]]) -> Cow<'a, [u8]> {
+    let last = |chunk: &[u8], most: usize| chunk.len().saturating_sub(most);
     let mut chunks = tail.iter().rev().filter(|chunk| !chunk.is_empty());
     let Some(newest) = chunks.next() else {
         return Cow::Borrowed(&[]);
@@ -142,7 +141,7 @@ mod tests {
     const SPACED: &str = "{ \"usage\" : { \"prompt_tokens\" : 5 ,\n \"completion_tokens\":\t6 } }";
 
     fn counted(protocol: Protocol, text: &str) -> (Option<u64>, Option<u64>) {
-        let Tokens { prompt, completion } = count(protocol, &[Bytes::from(text.to_owned())]);
+        let Tokens { prompt, completion } = count(protocol, &[text.as_bytes()]);
         (prompt, completion)
     }
 
@@ -203,11 +202,11 @@ mod tests {
     proptest! {
         #[test]
         fn counts_are_found_wherever_chunks_are_cut(cuts in proptest::collection::vec(0_usize..400, 0..6)) {
-            let text = Bytes::from_static(ANTHROPIC.as_bytes());
+            let text = ANTHROPIC.as_bytes();
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
             cuts.extend([0, text.len()]);
             cuts.sort_unstable();
-            let chunks: Vec<Bytes> = cuts.windows(2).map(|pair| text.slice(pair[0]..pair[1])).collect();
+            let chunks: Vec<&[u8]> = cuts.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect();
 
             let tokens = count(Protocol::Anthropic, &chunks);
 
@@ -216,7 +215,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_borne(chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..3000), 0..5)) {
-            let chunks: Vec<Bytes> = chunks.into_iter().map(Bytes::from).collect();
+            let chunks: Vec<&[u8]> = chunks.iter().map(Vec::as_slice).collect();
 
             for protocol in Protocol::ALL {
                 count(protocol, &chunks);

@@ -1,0 +1,294 @@
+//! One agent after another, until one answers: acquire, forward, and judge what came back.
+
+use std::time::Duration;
+
+use axum::http::{HeaderValue, Response};
+use ollama_coordinator_common::id::AgentId;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::body::ProxyBody;
+use super::error::{Dialect, ProxyError};
+use super::forward::{self, Answer, ForwardError};
+use super::headers::strip_response;
+use super::relay::{Account, RelayBody};
+use super::route::Inference;
+use super::story::Story;
+use super::target::Target;
+use super::{AGENT_HEADER, Proxy};
+use crate::balancer::permit::{Failure, Outcome, Permit};
+use crate::balancer::{AcquireError, Acquired, Waiter, Wanted};
+
+/// The most agents that are tried for one request, those included that cannot be connected to.
+const MAX_ATTEMPTS: usize = 16;
+/// No further agent is tried when so much time has gone by without a connection.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// How long it is tried again when every agent has just gone: a runtime that restarts is back soon.
+const OUTAGE: Duration = Duration::from_secs(3);
+/// The pause before it is tried again then.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How often a request that an agent has seen is sent to another one.
+const MAX_RETRIES: usize = 2;
+/// How often the place in the queue is noted.
+const NOTE_PLACE: Duration = Duration::from_secs(1);
+
+/// What has been tried for one request.
+struct Tried {
+    agents: Vec<AgentId>,
+    attempts: usize,
+    since: Instant,
+    retries: usize,
+    /// What the last agent that answered said, in case nobody says better.
+    refusal: Option<Refusal>,
+    /// Why the last agent did not answer.
+    failure: Option<ForwardError>,
+}
+
+/// What comes after an attempt.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives for a moment, on the stack"
+)]
+enum Step {
+    /// The answer, and the slot it takes.
+    Answered(Answer, Permit),
+    /// Another agent may do it.
+    GoOn,
+    /// Nobody is tried any more.
+    GiveUp,
+}
+
+/// An answer that another agent may do better.
+struct Refusal {
+    answer: Answer,
+    agent: AgentId,
+    failure: Failure,
+}
+
+impl Proxy {
+    /// Has one agent after another try, and relays the answer of the first that does it.
+    pub(super) async fn attempts(
+        &self,
+        inference: Inference,
+        target: Target,
+        client: u64,
+        mut story: Story,
+    ) -> Response<ProxyBody> {
+        self.0.budget.deposit();
+        let mut tried = Tried::nobody();
+        loop {
+            let wanted = Wanted {
+                model: &target.peek.model,
+                ollama_only: inference.ollama_only,
+                only: &target.only,
+                tried: &tried.agents,
+                client,
+                prefix: target.peek.prefix,
+            };
+            let permit = match self.acquire(wanted, &tried, &mut story).await {
+                Ok(permit) => permit,
+                Err(error) if tried.may_wait(error) => {
+                    tokio::time::sleep(PAUSE).await;
+                    tried.agents.clear();
+                    continue;
+                }
+                Err(error) => return self.give_up(inference, &target, tried, error, story),
+            };
+            let step = self.try_agent(inference, &target, permit, &mut tried, &mut story);
+            match step.await {
+                Step::Answered(answer, permit) => {
+                    let answer = (answer, permit.candidate().id);
+                    return self.relay(inference.dialect, answer, Some(permit), story);
+                }
+                Step::GoOn => {}
+                Step::GiveUp => {
+                    let error = AcquireError::Exhausted;
+                    return self.give_up(inference, &target, tried, error, story);
+                }
+            }
+        }
+    }
+
+    /// Sends the request to one agent and judges what comes of it.
+    async fn try_agent(
+        &self,
+        inference: Inference,
+        target: &Target,
+        permit: Permit,
+        tried: &mut Tried,
+        story: &mut Story,
+    ) -> Step {
+        story.attempt(&permit);
+        tried.attempts += 1;
+        let agent = permit.candidate().id;
+        let link = permit.candidate().link;
+        let mut headers = target.headers.clone();
+        story.mark(&mut headers);
+        let patience = self.0.settings.first_byte_timeout;
+        let sent = forward::attempt(
+            &self.0.upstream,
+            link,
+            (target, headers),
+            inference,
+            patience,
+        );
+        match sent.await {
+            Ok(answer) => match forward::failure_in(&answer.head) {
+                Some(failure) if self.may_retry(inference, tried) => {
+                    permit.settle(Outcome::Failure(failure), None);
+                    story.attempt_failed(Outcome::Failure(failure));
+                    tried.agents.push(agent);
+                    tried.refusal = Some(Refusal {
+                        answer,
+                        agent,
+                        failure,
+                    });
+                    Step::GoOn
+                }
+                Some(_) | None => Step::Answered(answer, permit),
+            },
+            Err(error) => {
+                self.note_failure(permit, &error, story);
+                tried.agents.push(agent);
+                let goes_on = self.may_go_on(inference, &error, tried);
+                tried.failure = Some(error);
+                if goes_on { Step::GoOn } else { Step::GiveUp }
+            }
+        }
+    }
+
+    async fn acquire(
+        &self,
+        wanted: Wanted<'_>,
+        tried: &Tried,
+        story: &mut Story,
+    ) -> Result<Permit, AcquireError> {
+        match self.0.balancer.acquire(wanted)? {
+            Acquired::Ready(permit) => Ok(permit),
+            Acquired::Queued(_) if tried.has_an_answer() => Err(AcquireError::Exhausted),
+            Acquired::Queued(waiter) => wait_for_turn(waiter, story).await,
+        }
+    }
+
+    /// Relays an answer to the client.
+    fn relay(
+        &self,
+        dialect: Dialect,
+        (answer, agent): (Answer, AgentId),
+        permit: Option<Permit>,
+        mut story: Story,
+    ) -> Response<ProxyBody> {
+        let status = answer.head.status;
+        story.answered(status);
+        let mut response = Response::new(ProxyBody::Whole(None));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.clone_from(&answer.head.headers);
+        strip_response(headers);
+        let agent = HeaderValue::from_str(&agent.to_string());
+        headers.insert(AGENT_HEADER, agent.expect("a UUID is a header value"));
+        story.describe(headers);
+        let account = Account { permit, story };
+        let body = RelayBody::new(answer, dialect, self.0.settings.idle_timeout, account);
+        *response.body_mut() = ProxyBody::Relay(Box::new(body));
+        response
+    }
+
+    /// Tells the client what the agents said that were tried, or why none can be.
+    fn give_up(
+        &self,
+        inference: Inference,
+        target: &Target,
+        tried: Tried,
+        error: AcquireError,
+        story: Story,
+    ) -> Response<ProxyBody> {
+        if let Some(Refusal { answer, agent, .. }) = tried.refusal {
+            return self.relay(inference.dialect, (answer, agent), None, story);
+        }
+        let error = match (error, tried.failure) {
+            (AcquireError::Exhausted, Some(ForwardError::NotConnected(_))) => {
+                ProxyError::Unreachable
+            }
+            (AcquireError::Exhausted, Some(failure)) => ProxyError::Failed(failure),
+            (error, _) => ProxyError::NoAgent {
+                model: target.peek.model.clone(),
+                error,
+            },
+        };
+        self.refuse(inference.dialect, &error, story)
+    }
+
+    fn note_failure(&self, permit: Permit, error: &ForwardError, story: &mut Story) {
+        let failure = error.failure();
+        tracing::warn!(
+            agent.name = &*permit.candidate().name,
+            error = error as &dyn std::error::Error,
+            "Agent did not answer"
+        );
+        if failure == Failure::NotConnected {
+            self.0.registry.doubt_reach(permit.candidate().id);
+        }
+        permit.settle(Outcome::Failure(failure), None);
+        story.attempt_failed(Outcome::Failure(failure));
+    }
+
+    /// Decides whether another agent is tried after one did not answer.
+    fn may_go_on(&self, inference: Inference, error: &ForwardError, tried: &mut Tried) -> bool {
+        match error {
+            ForwardError::NotConnected(_) => {
+                tried.attempts < MAX_ATTEMPTS && tried.since.elapsed() < CONNECT_TIME
+            }
+            ForwardError::Broken(_) | ForwardError::Silent(_) => self.may_retry(inference, tried),
+        }
+    }
+
+    /// Decides whether a request that an agent has seen may be sent to another one.
+    fn may_retry(&self, inference: Inference, tried: &mut Tried) -> bool {
+        let may = inference.is_repeatable
+            && tried.retries < MAX_RETRIES
+            && tried.attempts < MAX_ATTEMPTS
+            && self.0.budget.withdraw();
+        tried.retries += usize::from(may);
+        may
+    }
+}
+
+impl Tried {
+    fn nobody() -> Self {
+        Self {
+            agents: Vec::new(),
+            attempts: 0,
+            since: Instant::now(),
+            retries: 0,
+            refusal: None,
+            failure: None,
+        }
+    }
+
+    /// Returns whether an agent may be back soon: all are gone, one of them just now.
+    fn may_wait(&self, error: AcquireError) -> bool {
+        let all_are_gone = matches!(error, AcquireError::Exhausted | AcquireError::NotRoutable);
+        let just_now = self.refusal.is_none() && self.failure.is_some();
+        all_are_gone && just_now && self.since.elapsed() < OUTAGE
+    }
+
+    /// Returns whether some agent's answer is better than waiting for another agent: one that does
+    /// not have the model says nothing.
+    fn has_an_answer(&self) -> bool {
+        let refusal = self.refusal.as_ref();
+        refusal.is_some_and(|refusal| refusal.failure != Failure::NoModel)
+    }
+}
+
+async fn wait_for_turn(mut waiter: Waiter, story: &mut Story) -> Result<Permit, AcquireError> {
+    let mut notes = tokio::time::interval(NOTE_PLACE);
+    notes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    story.queued(waiter.position());
+    loop {
+        tokio::select! {
+            biased;
+            permit = &mut waiter => return permit,
+            _ = notes.tick() => story.queued(waiter.position()),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What can be asked of the book.
+
+use std::collections::BTreeMap;
+
+use ollama_coordinator_common::protocol::request::RequestView;
+use tokio_util::sync::CancellationToken;
+
+use super::Storybook;
+use super::figures::{Figures, OTHER};
+use super::trace::{ExportError, Tracer};
+use super::view::{self, Filter};
+use crate::registry::agent::Moment;
+
+/// The most queues whose length is shown apart.
+const MAX_QUEUES: usize = 200;
+
+impl Storybook {
+    /// Shows the requests that `filter` lets pass: those that run, then the others, newest first.
+    pub fn requests(&self, filter: &Filter, most: usize) -> Vec<RequestView> {
+        let now = Moment::now();
+        let records = if filter.is_live {
+            self.0.log.running()
+        } else {
+            self.0.log.all()
+        };
+        let shown = records.iter().filter(|record| filter.takes(record));
+        let shown = shown.take(most).map(|record| view::request(record, now));
+        shown.collect()
+    }
+
+    /// Shows the newest request with this id.
+    pub fn request(&self, id: &str) -> Option<RequestView> {
+        let record = self.0.log.find(id)?;
+        Some(view::request(&record, Moment::now()))
+    }
+
+    /// Returns the counts, after having dropped those of agents and models that are unknown by now.
+    pub fn figures(&self) -> &Figures {
+        let registry = &self.0.registry;
+        let candidates = registry.candidates();
+        let knows_model = |model: &str| candidates.knows(model);
+        self.0
+            .figures
+            .keep(knows_model, |agent| registry.get(agent).is_some());
+        &self.0.figures
+    }
+
+    /// Returns how many requests wait, by model.
+    pub fn queue_lengths(&self) -> BTreeMap<String, u64> {
+        let mut lengths = BTreeMap::new();
+        for record in self.0.log.running() {
+            let progress = record.progress.lock();
+            if progress.waiting.is_some() {
+                let label = progress.model.strip_suffix(":latest");
+                let label = label.unwrap_or(&progress.model);
+                let has_room = lengths.len() < MAX_QUEUES || lengths.contains_key(label);
+                let label = if has_room { label } else { OTHER };
+                *lengths.entry(label.to_owned()).or_default() += 1;
+            }
+        }
+        lengths
+    }
+
+    /// Returns how many requests could not be told to the collector of traces.
+    pub fn untraced(&self) -> u64 {
+        self.0.tracer.as_ref().map_or(0, Tracer::dropped)
+    }
+
+    /// Sends traces until `token` is cancelled, and then what is left. Without traces it only ends.
+    pub async fn export(self, token: CancellationToken) -> Result<(), ExportError> {
+        let exporter = self.0.exporter.lock().take();
+        match exporter {
+            Some(exporter) => exporter.run(token).await,
+            None => Ok(()),
+        }
+    }
+}
