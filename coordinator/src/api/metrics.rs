@@ -136,6 +136,7 @@ impl Collector for Requests {
         requests(&mut page, figures)?;
         times(&mut page, figures)?;
         attempts(&mut page, figures)?;
+        ejections(&mut page, [])?;
         let lengths = self.0.queue_lengths();
         let lengths = lengths.into_iter();
         let lengths = lengths.map(|(model, length)| ([("model", model)], ConstGauge::new(length)));
@@ -213,6 +214,18 @@ fn attempts(page: &mut DescriptorEncoder<'_>, figures: &Figures) -> fmt::Result 
     family(page, "attempts", help, attempts)?;
     let help = "Those of them that were not the first of their request";
     family(page, "retries", help, retries)
+}
+
+/// Shows how often each agent was ejected.
+fn ejections(
+    page: &mut DescriptorEncoder<'_>,
+    by_agent: impl IntoIterator<Item = (AgentId, u64)>,
+) -> fmt::Result {
+    let rows = by_agent.into_iter();
+    let rows =
+        rows.map(|(agent, count)| ([("agent", agent.to_string())], ConstCounter::new(count)));
+    let help = "Times that an agent got no requests for a while because it failed";
+    family(page, "ejections", help, rows)
 }
 
 fn agent_label(agent: Option<AgentId>) -> String {
