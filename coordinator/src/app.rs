@@ -27,7 +27,7 @@ use crate::state::{AppState, Process};
 use crate::storage::json::OpenError;
 use crate::storage::writer::{Writer, WriterThread};
 use crate::storage::{Store as _, StoreError};
-use crate::{api, proxy, reach, server};
+use crate::{api, balancer, proxy, reach, server};
 
 mod local;
 
@@ -119,7 +119,7 @@ pub async fn serve(
     };
     let (state, writer_thread) = open(&config, &data_dir, shutdown.clone())?;
 
-    let tasks = start_tasks(state.registry(), &shutdown);
+    let tasks = start_tasks(&state, &shutdown);
     let server = Server::start(listener, router(state.clone()), config.limits);
     let banner = Banner::new(&config);
     banner.started(&config, local_addr, &data_dir, &state.process().recovery);
@@ -147,7 +147,8 @@ pub async fn serve(
     stopped
 }
 
-fn start_tasks(registry: &Registry, shutdown: &Shutdown) -> Tasks {
+fn start_tasks(state: &AppState, shutdown: &Shutdown) -> Tasks {
+    let (registry, balancer) = (state.registry(), state.proxy().balancer());
     let tasks = Tasks::default();
     let token = || tasks.token().clone();
     let signals = until(token(), shutdown.clone().watch_signals());
@@ -158,6 +159,11 @@ fn start_tasks(registry: &Registry, shutdown: &Shutdown) -> Tasks {
         reaper::run(registry.clone(), token()),
     );
     tasks.spawn("reach", OnExit::Stop, reach::run(registry.clone(), token()));
+    tasks.spawn(
+        "balancer",
+        OnExit::Stop,
+        balancer::run(balancer.clone(), token()),
+    );
     tasks.spawn("saver", OnExit::Stop, saver::run(registry.clone(), token()));
     tasks
 }
@@ -228,7 +234,7 @@ fn open(
         recovery: Arc::new(loaded.recovery),
         shutdown,
     };
-    let proxy = Proxy::new(registry.clone());
+    let proxy = Proxy::new(registry.clone(), config.balancing.settings());
     Ok((AppState::new(registry, proxy, process), writer_thread))
 }
 

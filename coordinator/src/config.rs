@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ollama_coordinator_common::logging;
 
+pub mod balancing;
 pub mod lease;
 pub mod listen;
 pub mod storage;
 
 use crate::commands::agents::AgentsArgs;
 use crate::server::ServerLimits;
+use balancing::BalancingArgs;
 use lease::LeaseArgs;
 use listen::ListenArgs;
 use storage::StorageArgs;
@@ -72,6 +74,9 @@ pub struct Config {
     /// When an agent counts as dead.
     #[command(flatten)]
     pub lease: LeaseArgs,
+    /// How requests are spread.
+    #[command(flatten)]
+    pub balancing: BalancingArgs,
     /// Do not register this machine's own runtime
     #[arg(long, env = "OLLAMA_COORDINATOR_NO_LOCAL_AGENT", value_parser = clap::builder::FalseyValueParser::new())]
     pub no_local_agent: bool,

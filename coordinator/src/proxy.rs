@@ -17,7 +17,8 @@ use tokio::time::Instant;
 use tower_http::cors::AllowHeaders;
 
 use crate::api::open_to_all_origins;
-use crate::balancer::permit::Permit;
+use crate::balancer::permit::{Failure, Outcome, Permit};
+use crate::balancer::state::Settings;
 use crate::balancer::{AcquireError, Acquired, Balancer, Wanted};
 use crate::registry::Registry;
 use crate::state::AppState;
@@ -72,13 +73,18 @@ pub struct ProxyTotals {
 
 impl Proxy {
     /// Makes a proxy to the agents of `registry`.
-    pub fn new(registry: Registry) -> Self {
+    pub fn new(registry: Registry, balancing: Settings) -> Self {
         Self {
-            balancer: Balancer::new(registry.clone()),
+            balancer: Balancer::new(registry.clone(), balancing),
             registry,
             upstream: UpstreamClient::default(),
             counters: Arc::default(),
         }
+    }
+
+    /// Returns who chooses the agents.
+    pub fn balancer(&self) -> &Balancer {
+        &self.balancer
     }
 
     /// Returns what the proxy has done since the start.
@@ -128,8 +134,12 @@ impl Proxy {
                 ..wanted
             };
             let permit = match self.balancer.acquire(tried_wanted) {
-                Ok(Acquired::Ready(permit)) => permit,
-                Ok(Acquired::Queued(_)) => return Err(ProxyError::Unreachable),
+                Ok(Acquired::Ready(permit)) => Ok(permit),
+                Ok(Acquired::Queued(waiter)) => waiter.await,
+                Err(error) => Err(error),
+            };
+            let permit = match permit {
+                Ok(permit) => permit,
                 Err(AcquireError::Exhausted) => return Err(ProxyError::Unreachable),
                 Err(error) => {
                     return Err(ProxyError::NoAgent {
@@ -149,12 +159,19 @@ impl Proxy {
                     );
                     self.registry.doubt_reach(permit.candidate().id);
                     tried.push(permit.candidate().id);
+                    permit.settle(Outcome::Failure(Failure::NotConnected), None);
                     if tried.len() == MAX_ATTEMPTS || started.elapsed() >= ATTEMPTS_TIME {
                         return Err(ProxyError::Unreachable);
                     }
                 }
-                Err(ForwardError::Broken(error)) => return Err(ProxyError::Broken(error)),
-                Err(ForwardError::Silent(after)) => return Err(ProxyError::Silent(after)),
+                Err(ForwardError::Broken(error)) => {
+                    permit.settle(Outcome::Failure(Failure::Broken), None);
+                    return Err(ProxyError::Broken(error));
+                }
+                Err(ForwardError::Silent(after)) => {
+                    permit.settle(Outcome::Failure(Failure::Silent), None);
+                    return Err(ProxyError::Silent(after));
+                }
             }
         }
     }

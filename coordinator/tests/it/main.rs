@@ -4,6 +4,7 @@
 
 mod support;
 
+mod balancing;
 mod cli;
 mod clock;
 mod crash;
