@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::error::ApiError;
+use crate::balancer::Balancer;
 use crate::banner::Banner;
 use crate::config::{Config, InvalidConfig, storage};
 use crate::proxy::Proxy;
@@ -27,7 +28,7 @@ use crate::state::{AppState, Process};
 use crate::storage::json::OpenError;
 use crate::storage::writer::{Writer, WriterThread};
 use crate::storage::{Store as _, StoreError};
-use crate::{api, reach, server};
+use crate::{api, balancer, reach, server};
 
 mod local;
 
@@ -152,7 +153,7 @@ pub async fn serve(
 }
 
 fn start_tasks(state: &AppState, shutdown: &Shutdown) -> Tasks {
-    let registry = state.registry();
+    let (registry, balancer) = (state.registry(), state.proxy().balancer());
     let tasks = Tasks::default();
     let token = || tasks.token().clone();
     let signals = until(token(), shutdown.clone().watch_signals());
@@ -163,6 +164,11 @@ fn start_tasks(state: &AppState, shutdown: &Shutdown) -> Tasks {
         reaper::run(registry.clone(), token()),
     );
     tasks.spawn("reach", OnExit::Stop, reach::run(registry.clone(), token()));
+    tasks.spawn(
+        "balancer",
+        OnExit::Stop,
+        balancer::run(balancer.clone(), token()),
+    );
     tasks.spawn("saver", OnExit::Stop, saver::run(registry.clone(), token()));
     let storybook = state.proxy().storybook().clone();
     tasks.spawn("traces", OnExit::Log, storybook.export(token()));
@@ -241,8 +247,15 @@ fn open(
         recovery: Arc::new(loaded.recovery),
         shutdown,
     };
-    let storybook = Storybook::new(config.telemetry.settings()?, registry.clone());
-    let proxy = Proxy::new(registry.clone(), (&config.proxy).into(), storybook);
+    let balancer = Balancer::new(registry.clone(), config.balancing.settings());
+    let settings = config.telemetry.settings()?;
+    let storybook = Storybook::new(settings, registry.clone(), balancer.clone());
+    let proxy = Proxy::new(
+        registry.clone(),
+        balancer,
+        (&config.proxy).into(),
+        storybook,
+    );
     Ok((AppState::new(registry, proxy, process), writer_thread))
 }
 

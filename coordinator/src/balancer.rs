@@ -1,22 +1,38 @@
 //! Chooses an agent for a request and counts the request for as long as it lives.
 //!
-//! `policy` is pure; [`Permit`] is owned by the response body.
+//! [`state::State`] decides, under one lock that is held for about a microsecond; here are the
+//! lock, the clock and the wakers. [`Permit`] is owned by the response body.
 
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use ollama_coordinator_common::id::AgentId;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::registry::Registry;
-use crate::registry::agent::Candidate;
 
 pub mod choice;
+pub mod ejection;
+pub mod facts;
+mod fleet;
 pub mod permit;
 pub mod policy;
+pub mod queue;
+pub mod speed;
+pub mod state;
 
-use permit::Permit;
+use facts::AgentFacts;
+use permit::{Outcome, Pace, Permit};
+use policy::Policy;
+use queue::TicketId;
+use state::{Acquisition, Claim, News, Settings, State};
 
 /// What a request asks for.
 #[derive(Debug, Clone, Copy)]
@@ -46,20 +62,44 @@ pub enum Acquired {
 
 /// A place in the queue, given up when dropped.
 #[derive(Debug)]
-pub struct Waiter(());
+pub struct Waiter {
+    balancer: Balancer,
+    ticket: TicketId,
+}
 
 impl Waiter {
     /// Returns how many requests are served before this one, and this one: 1 is next.
     pub fn position(&self) -> usize {
-        1
+        let core = self.balancer.0.core.lock();
+        core.state.position(self.ticket).unwrap_or(1)
     }
 }
 
 impl Future for Waiter {
     type Output = Result<Permit, AcquireError>;
 
-    fn poll(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(Err(AcquireError::Exhausted))
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let waker = context.waker().clone();
+        // An old waker is dropped after the lock: with it a task may go, and its waiter.
+        let (settled, _old) = {
+            let mut core = self.balancer.0.core.lock();
+            match core.state.collect(self.ticket) {
+                Some(settled) => (Some(settled), None),
+                None => (None, core.wakers.insert(self.ticket, waker)),
+            }
+        };
+        settled.map_or(Poll::Pending, |settled| {
+            Poll::Ready(settled.map(|grant| Permit::new(self.balancer.clone(), grant)))
+        })
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let _waker = self.balancer.with(|core, now| {
+            core.state.cancel(self.ticket, now);
+            core.wakers.remove(&self.ticket)
+        });
     }
 }
 
@@ -92,40 +132,163 @@ pub enum AcquireError {
     QueueTimeout,
 }
 
-/// Picks agents from the registry's routable ones.
+/// How much is being done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Requests being served.
+    pub in_flight: usize,
+    /// Requests that wait.
+    pub queued: usize,
+    /// Requests that wait for each model that is waited for.
+    pub queues: Vec<(String, usize)>,
+    /// How often each agent was ejected that ever was.
+    pub ejections: Vec<(AgentId, u64)>,
+}
+
+/// A handle to the one balancer of this process.
 #[derive(Clone)]
-pub struct Balancer {
+pub struct Balancer(Arc<Shared>);
+
+struct Shared {
     registry: Registry,
-    turn: Arc<AtomicUsize>,
+    policy: Policy,
+    core: Mutex<Core>,
+    wanted: Notify,
+}
+
+struct Core {
+    state: State,
+    /// Of those who wait.
+    wakers: HashMap<TicketId, Waker>,
+    /// When the task looks next.
+    looks_at: Option<Instant>,
+}
+
+impl fmt::Debug for Balancer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Balancer").finish_non_exhaustive()
+    }
 }
 
 impl Balancer {
-    /// Makes a balancer over `registry`.
-    pub fn new(registry: Registry) -> Self {
-        Self {
+    /// Makes the balancer over `registry`.
+    pub fn new(registry: Registry, settings: Settings) -> Self {
+        let core = Core {
+            state: State::new(settings, rand::random()),
+            wakers: HashMap::new(),
+            looks_at: None,
+        };
+        Self(Arc::new(Shared {
             registry,
-            turn: Arc::default(),
-        }
+            policy: settings.policy,
+            core: Mutex::new(core),
+            wanted: Notify::new(),
+        }))
+    }
+
+    /// Returns how it chooses.
+    pub fn policy(&self) -> Policy {
+        self.0.policy
     }
 
     /// Picks an agent and counts one request on it, or takes a place in the queue.
     pub fn acquire(&self, wanted: Wanted<'_>) -> Result<Acquired, AcquireError> {
-        let candidates = self.registry.candidates();
-        let fit = |candidate: &&Candidate| {
-            (candidate.speaks_ollama || !wanted.ollama_only)
-                && !wanted.tried.contains(&candidate.id)
-                && (wanted.only.is_empty() || wanted.only.contains(&candidate.id))
+        match self.with(|core, now| core.state.acquire(&wanted, now)) {
+            Ok(Acquisition::Ready(grant)) => Ok(Acquired::Ready(Permit::new(self.clone(), grant))),
+            Ok(Acquisition::Queued(ticket)) => Ok(Acquired::Queued(Waiter {
+                balancer: self.clone(),
+                ticket,
+            })),
+            Err(AcquireError::NoSuchModel) if self.0.registry.counts().presumed > 0 => {
+                Err(AcquireError::Recovering)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns how much is being done.
+    pub fn totals(&self) -> Totals {
+        let core = self.0.core.lock();
+        Totals {
+            in_flight: core.state.in_flight(),
+            queued: core.state.queued(),
+            queues: core.state.queues(),
+            ejections: core.state.ejections(),
+        }
+    }
+
+    /// Returns whether any known agent has a model, routable or not.
+    pub fn knows(&self, model: &str) -> bool {
+        self.0.core.lock().state.knows(model)
+    }
+
+    pub(super) fn settle(&self, claim: Claim, outcome: Outcome, pace: Option<Pace>) {
+        self.with(|core, now| core.state.settle(claim, outcome, pace, now));
+    }
+
+    /// Does something under the lock, with what the registry knows, then wakes whom it concerns.
+    fn with<T>(&self, act: impl FnOnce(&mut Core, Instant) -> T) -> T {
+        let mut core = self.0.core.lock();
+        let now = Instant::now();
+        for (id, facts) in self.0.registry.take_routing_changes() {
+            match facts {
+                Some(facts) => core.state.upsert(&AgentFacts::of(&facts), now),
+                None => core.state.forget(id, now),
+            }
+        }
+        let result = act(&mut core, now);
+        let woken = core.state.take_woken();
+        let wakers: Vec<Waker> = woken
+            .into_iter()
+            .filter_map(|ticket| core.wakers.remove(&ticket))
+            .collect();
+        let is_sooner = match (core.state.next_deadline(), core.looks_at) {
+            (Some(due), Some(looks_at)) => due < looks_at,
+            (Some(_), None) => true,
+            (None, _) => false,
         };
-        let with_model = candidates.with_model(wanted.model);
-        let fitting: Vec<&Candidate> = with_model.iter().filter(fit).collect();
-        match policy::round_robin(&fitting, &self.turn) {
-            Some(candidate) => Ok(Acquired::Ready(Permit::claim(candidate.clone()))),
-            None if !wanted.tried.is_empty() => Err(AcquireError::Exhausted),
-            None if !wanted.only.is_empty() => Err(AcquireError::NotThere),
-            None if !with_model.is_empty() => Err(AcquireError::OtherApi),
-            None if candidates.knows(wanted.model) => Err(AcquireError::NotRoutable),
-            None if self.registry.counts().presumed > 0 => Err(AcquireError::Recovering),
-            None => Err(AcquireError::NoSuchModel),
+        let wants_task = is_sooner || core.state.has_news();
+        drop(core);
+        wakers.into_iter().for_each(Waker::wake);
+        if wants_task {
+            self.0.wanted.notify_one();
+        }
+        result
+    }
+
+    /// Does what is due and returns what the registry should know and when to look again.
+    fn look(&self) -> (Vec<News>, Option<Instant>) {
+        self.with(|core, now| {
+            core.state.advance(now);
+            core.looks_at = core.state.next_deadline();
+            (core.state.take_news(), core.looks_at)
+        })
+    }
+}
+
+/// Follows the registry and the time until the token is cancelled: serves those who wait when an
+/// agent joins or a hold-down ends, and tells the registry who is ejected. Nothing is polled.
+pub async fn run(balancer: Balancer, token: CancellationToken) -> Result<(), Infallible> {
+    let registry = &balancer.0.registry;
+    loop {
+        let (news, look_again) = balancer.look();
+        for news in news {
+            match news {
+                News::Ejected(id) => registry.set_ejected(id, true),
+                News::Returned(id) => registry.set_ejected(id, false),
+            }
+        }
+        let due = async {
+            match look_again {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = token.cancelled() => return Ok(()),
+            () = due => {}
+            () = balancer.0.wanted.notified() => {}
+            () = registry.routing_changed() => {}
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ollama_coordinator_common::{duration, logging};
 
+pub mod balancing;
 pub mod lease;
 pub mod listen;
 pub mod proxy;
@@ -14,6 +15,7 @@ pub mod telemetry;
 
 use crate::commands::agents::AgentsArgs;
 use crate::server::ServerLimits;
+use balancing::BalancingArgs;
 use lease::LeaseArgs;
 use listen::ListenArgs;
 use proxy::ProxyArgs;
@@ -83,6 +85,9 @@ pub struct Config {
     /// What is remembered and told of requests.
     #[command(flatten)]
     pub telemetry: TelemetryArgs,
+    /// How requests are spread.
+    #[command(flatten)]
+    pub balancing: BalancingArgs,
     /// Do not register this machine's own runtime
     #[arg(long, env = "OLLAMA_COORDINATOR_NO_LOCAL_AGENT", value_parser = clap::builder::FalseyValueParser::new())]
     pub no_local_agent: bool,

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 
 use crate::api::address::Peer;
 use crate::balancer::Balancer;
+use crate::balancer::policy::Policy;
 use crate::config::proxy::ProxySettings;
 use crate::registry::Registry;
 
@@ -81,10 +82,15 @@ pub struct ProxyTotals {
 
 impl Proxy {
     /// Makes a proxy to the agents of `registry`.
-    pub fn new(registry: Registry, settings: ProxySettings, storybook: Storybook) -> Self {
+    pub fn new(
+        registry: Registry,
+        balancer: Balancer,
+        settings: ProxySettings,
+        storybook: Storybook,
+    ) -> Self {
         Self(Arc::new(Shared {
-            balancer: Balancer::new(registry.clone()),
             registry,
+            balancer,
             upstream: UpstreamClient::new(settings.connect_timeout),
             storybook,
             settings,
@@ -92,6 +98,11 @@ impl Proxy {
             memory: BodyMemory::default(),
             clients: RandomState::new(),
         }))
+    }
+
+    /// Returns who chooses the agents.
+    pub fn balancer(&self) -> &Balancer {
+        &self.0.balancer
     }
 
     /// Returns what is known of requests.
@@ -181,10 +192,14 @@ impl Proxy {
         if hops::has_passed(&head.headers, hop) {
             return Err(ProxyError::Loop);
         }
+        let prefix = match self.0.balancer.policy() {
+            Policy::PrefixAffinity => Prefix::Wanted,
+            Policy::LeastLoaded | Policy::RoundRobin | Policy::Weighted => Prefix::Ignored,
+        };
         let (body, held) = target::collect(body, &self.0.memory).await?;
         Ok(Target {
             only: Vec::new(),
-            peek: Peek::of(&head.headers, &body, Prefix::Ignored)?,
+            peek: Peek::of(&head.headers, &body, prefix)?,
             method: head.method.clone(),
             uri: head.uri.clone(),
             headers: forward::headers_for_agents(&head.headers, hop),

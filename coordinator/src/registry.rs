@@ -14,7 +14,7 @@ use ollama_coordinator_common::protocol::heartbeat::HeartbeatRequest;
 use ollama_coordinator_common::protocol::runtime::RuntimeReport;
 use ollama_coordinator_common::protocol::view::PatchAgentRequest;
 use ollama_coordinator_common::secret::SecretHash;
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, broadcast, oneshot};
 use tokio::time::Instant;
 
@@ -28,6 +28,7 @@ pub mod lease;
 mod list;
 pub mod reaper;
 pub mod registration;
+pub mod routing;
 pub mod saver;
 pub mod snapshot;
 pub mod table;
@@ -38,6 +39,7 @@ use candidates::Candidates;
 use lease::LeasePolicy;
 use list::ListCache;
 use registration::{Granted, NewAgent, RegisterError};
+use routing::{RoutingChanges, RoutingFeed};
 use snapshot::AgentSnapshot;
 use table::{AgentTable, Counts, ReachCheck, Registration, RenewError, Renewed, Ticket, Unsaved};
 use transition::Transition;
@@ -57,7 +59,7 @@ struct Shared {
     instance_id: InstanceId,
     transitions: broadcast::Sender<Transition>,
     reach_wanted: Notify,
-    candidates: RwLock<Arc<Candidates>>,
+    routing: RoutingFeed,
     list: ListCache,
     save_wanted: Notify,
     heartbeats: AtomicU64,
@@ -100,13 +102,15 @@ impl Registry {
     ) -> Self {
         let mut table = AgentTable::new(policy);
         table.restore(agents, saved_at, Moment::now());
+        let routing = RoutingFeed::default();
+        routing.push(table.take_routing_changes());
         Self(Arc::new(Shared {
             table: Mutex::new(table),
             writer,
             instance_id: InstanceId::new(),
             transitions: broadcast::Sender::new(TRANSITION_BACKLOG),
             reach_wanted: Notify::new(),
-            candidates: RwLock::default(),
+            routing,
             list: ListCache::default(),
             save_wanted: Notify::new(),
             heartbeats: AtomicU64::new(0),
@@ -225,21 +229,31 @@ impl Registry {
         json
     }
 
-    /// Returns the agents that may get requests, by model.
+    /// Returns the models that routable agents have; made anew only when they have changed.
     pub fn candidates(&self) -> Arc<Candidates> {
-        let known = Arc::clone(&self.0.candidates.read());
-        let candidates = {
-            let table = self.0.table.lock();
-            if known.revision() == table.routing_revision() {
-                return known;
-            }
-            Arc::new(Candidates::of(&table))
-        };
-        let mut newest = self.0.candidates.write();
-        if newest.revision() < candidates.revision() {
-            *newest = Arc::clone(&candidates);
-        }
-        candidates
+        self.0.table.lock().candidates()
+    }
+
+    /// Returns the records of the agents that may get requests, sorted by id: their loaded models.
+    pub fn routable(&self) -> Vec<Arc<StoredAgent>> {
+        self.0.table.lock().routable()
+    }
+
+    /// Takes what has changed for the balancer; there is one, which takes it under its own lock.
+    pub fn take_routing_changes(&self) -> RoutingChanges {
+        self.0.routing.take()
+    }
+
+    /// Resolves when something may have changed for the balancer.
+    pub async fn routing_changed(&self) {
+        self.0.routing.changed().await;
+    }
+
+    /// Notes whether the balancer gives an agent no requests for a while.
+    pub fn set_ejected(&self, id: AgentId, is_ejected: bool) {
+        let mut table = self.0.table.lock();
+        table.set_ejected(id, is_ejected, Moment::now());
+        self.tell_unlocking(table);
     }
 
     /// Returns the writer that this registry commits through.
@@ -395,6 +409,7 @@ impl Registry {
     /// Tells subscribers in the order of events, then unlocks, then writes the log.
     fn tell_unlocking(&self, mut table: MutexGuard<'_, AgentTable>) {
         let transitions = table.take_transitions();
+        self.0.routing.push(table.take_routing_changes());
         if table.take_save_soon() {
             self.0.save_wanted.notify_one();
         }

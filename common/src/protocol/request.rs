@@ -151,6 +151,41 @@ pub struct AttemptView {
 /// Among whom an agent was picked, and why.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ChoiceView {
+    /// The policy that picked: `least-loaded`, `round-robin`, `weighted`, `prefix-affinity`.
+    pub policy: String,
+    /// What decided: `only`, `warm`, `fits`, `least_loaded`, `random`, `turn`, `weight`, `affinity`,
+    /// `probation`, `panic`, `freed`.
+    pub reason: String,
     /// Time in the queue before it.
     pub queued_ms: u64,
+    /// How many agents have the model, whether they could take the request or not.
+    pub candidates: usize,
+    /// The agent that was picked, then the best of the others that were looked at; at most eight.
+    pub considered: Vec<ConsideredView>,
+}
+
+/// One agent as it was when it or another one was picked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ConsideredView {
+    /// Its id.
+    pub agent_id: AgentId,
+    /// What it was called then.
+    pub agent_name: String,
+    /// The requests it was serving.
+    pub in_flight: u32,
+    /// How many it serves at once.
+    pub capacity: u32,
+    /// Whether it had the model in memory.
+    pub warm: bool,
+    /// Whether the model fits its free GPU memory, when that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fits: Option<bool>,
+    /// How long it takes for this model, as a multiple of what all its agents take on average.
+    pub slowness: f32,
+    /// Expected work before an answer: the lower the better.
+    pub score: f32,
+    /// Why it could not take the request: `not_routable`, `other_api`, `not_named`, `tried`,
+    /// `no_model`, `ejected`, `busy`, `full`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why_not: Option<String>,
 }

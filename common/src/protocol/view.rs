@@ -36,6 +36,8 @@ pub enum UnroutableReason {
     Unreachable,
     /// It says that its runtime does not answer.
     RuntimeNotAnswering,
+    /// It failed on requests and gets none for a while.
+    Ejected,
 }
 
 impl fmt::Display for UnroutableReason {
@@ -136,4 +138,8 @@ pub struct PatchAgentRequest {
     /// True stops new requests to the agent, false allows them again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draining: Option<bool>,
+    /// How many requests it is given at once, 0 to 10000; 0 leaves it to what the agent says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 10_000)]
+    pub capacity: Option<u32>,
 }

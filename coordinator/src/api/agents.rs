@@ -189,7 +189,8 @@ pub async fn get_agent(
         .ok_or(ApiError::UnknownAgent)
 }
 
-/// Changes what the operator may change: display name, labels, notes, draining.
+/// Changes what the operator may change: display name, labels, notes, draining,
+/// capacity.
 #[utoipa::path(
     patch, path = "/api/agents/{id}", tag = "agents", params(("id" = AgentId, Path)),
     request_body = PatchAgentRequest,

@@ -136,7 +136,7 @@ impl Collector for Requests {
         requests(&mut page, figures)?;
         times(&mut page, figures)?;
         attempts(&mut page, figures)?;
-        ejections(&mut page, [])?;
+        ejections(&mut page, self.0.ejections())?;
         let lengths = self.0.queue_lengths();
         let lengths = lengths.into_iter();
         let lengths = lengths.map(|(model, length)| ([("model", model)], ConstGauge::new(length)));

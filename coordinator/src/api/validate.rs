@@ -17,6 +17,7 @@ const MAX_NOTES: usize = 4_096;
 const MAX_LABELS: usize = 64;
 const MAX_MODELS: usize = 2_000;
 const MAX_GPUS: usize = 64;
+const MAX_CAPACITY: u32 = 10_000;
 /// The most words a list such as a model's capabilities may have.
 const MAX_WORDS: usize = 32;
 
@@ -77,6 +78,12 @@ pub fn patch(request: &PatchAgentRequest) -> Result<(), ApiError> {
     }
     if let Some(labels) = &request.labels {
         rules.labels(labels);
+    }
+    if request
+        .capacity
+        .is_some_and(|capacity| capacity > MAX_CAPACITY)
+    {
+        rules.broken("capacity", "must be 0 to 10000");
     }
     rules.verdict()
 }

@@ -1,10 +1,11 @@
 //! The right to send one request to one agent, counted for as long as it is held.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use super::Balancer;
 use super::choice::Choice;
+use super::state::{Claim, Grant};
 use crate::registry::agent::Candidate;
 
 /// What became of one attempt at an agent.
@@ -52,26 +53,34 @@ pub struct Pace {
 #[must_use = "a dropped permit counts nothing"]
 #[derive(Debug)]
 pub struct Permit {
-    candidate: Candidate,
-    in_flight: Arc<AtomicU32>,
+    agent: Arc<Candidate>,
     choice: Choice,
+    /// `None`: settled.
+    claim: Option<(Balancer, Claim)>,
 }
 
 impl Permit {
-    /// Counts one more request on `candidate`.
-    pub(crate) fn claim(candidate: Candidate) -> Self {
-        let in_flight = Arc::clone(&candidate.in_flight);
-        in_flight.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn new(balancer: Balancer, grant: Grant) -> Self {
         Self {
-            candidate,
-            in_flight,
+            agent: grant.agent,
+            choice: grant.choice,
+            claim: Some((balancer, grant.claim)),
+        }
+    }
+
+    /// Makes a permit that counts nowhere.
+    #[cfg(test)]
+    pub(crate) fn claim(candidate: Candidate) -> Self {
+        Self {
+            agent: Arc::new(candidate),
             choice: Choice::default(),
+            claim: None,
         }
     }
 
     /// Returns the agent that was picked.
     pub fn candidate(&self) -> &Candidate {
-        &self.candidate
+        &self.agent
     }
 
     /// Returns among whom and why it was picked.
@@ -81,13 +90,19 @@ impl Permit {
 
     /// Gives the slot back and says what became of the attempt; a permit that is dropped without
     /// counts as cancelled.
-    pub fn settle(self, outcome: Outcome, pace: Option<Pace>) {
-        let (_outcome, _pace) = (outcome, pace);
+    pub fn settle(mut self, outcome: Outcome, pace: Option<Pace>) {
+        self.give_back(outcome, pace);
+    }
+
+    fn give_back(&mut self, outcome: Outcome, pace: Option<Pace>) {
+        if let Some((balancer, claim)) = self.claim.take() {
+            balancer.settle(claim, outcome, pace);
+        }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.give_back(Outcome::Cancelled, None);
     }
 }

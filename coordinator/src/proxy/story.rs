@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::error::Dialect;
 use super::{ATTEMPTS_HEADER, REQUEST_HEADER, TIMING_HEADER};
+use crate::balancer::Balancer;
 use crate::balancer::permit::{Outcome, Permit};
 use crate::registry::Registry;
 
@@ -58,6 +59,7 @@ pub struct Storybook(Arc<Book>);
 
 struct Book {
     registry: Registry,
+    balancer: Balancer,
     log: Log,
     figures: Figures,
     next_number: AtomicU64,
@@ -67,13 +69,15 @@ struct Book {
 }
 
 impl Storybook {
-    /// Makes an empty book; `registry` knows which agents and models may be counted apart.
-    pub fn new(settings: StorySettings, registry: Registry) -> Self {
+    /// Makes an empty book; `registry` and `balancer` know which agents and models may be counted
+    /// apart.
+    pub fn new(settings: StorySettings, registry: Registry, balancer: Balancer) -> Self {
         let instance = registry.instance_id().to_string();
         let traces = settings.traces.map(|traces| Tracer::new(traces, instance));
         let (tracer, exporter) = traces.unzip();
         Self(Arc::new(Book {
             registry,
+            balancer,
             log: Log::new(settings.request_log),
             figures: Figures::default(),
             next_number: AtomicU64::new(0),
@@ -115,7 +119,12 @@ impl Storybook {
             request_log: 10,
             traces: None,
         };
-        Self::new(settings, Registry::new(policy, writer, Vec::new(), None))
+        let registry = Registry::new(policy, writer, Vec::new(), None);
+        let balancer = Balancer::new(
+            registry.clone(),
+            crate::balancer::state::Settings::default(),
+        );
+        Self::new(settings, registry, balancer)
     }
 }
 

@@ -12,6 +12,7 @@ use ollama_coordinator_common::protocol::view::{AgentStatus, UnroutableReason};
 use tokio::time::Instant;
 
 use super::lease::Lease;
+use super::routing::RoutingFacts;
 use super::snapshot::AgentSnapshot;
 use crate::storage::agent::StoredAgent;
 
@@ -71,6 +72,10 @@ pub(super) struct AgentRecord {
     pub(super) reach_failures: u32,
     pub(super) next_reach_check: Option<Instant>,
     pub(super) in_flight: Arc<AtomicU32>,
+    /// The balancer gives it no requests for a while, because it failed.
+    pub(super) is_ejected: bool,
+    /// How often it has registered.
+    pub(super) registrations: u64,
     /// Something worth saving has changed since the last commit of this agent.
     pub(super) unsaved: bool,
 }
@@ -91,6 +96,8 @@ impl AgentRecord {
             reach_failures: 0,
             next_reach_check: None,
             in_flight: Arc::new(AtomicU32::new(0)),
+            is_ejected: false,
+            registrations: 0,
             unsaved: false,
         }
     }
@@ -109,6 +116,12 @@ impl AgentRecord {
 
     /// Returns why the agent may not get requests; `None` when it may.
     pub(super) fn unroutable(&self) -> Option<UnroutableReason> {
+        let ejected = self.is_ejected.then_some(UnroutableReason::Ejected);
+        self.unroutable_but_for_ejection().or(ejected)
+    }
+
+    /// Leaves out what the balancer decides itself.
+    pub(super) fn unroutable_but_for_ejection(&self) -> Option<UnroutableReason> {
         if self.lease.is_none() {
             return Some(UnroutableReason::Offline);
         }
@@ -180,6 +193,17 @@ impl AgentRecord {
         true
     }
 
+    /// Returns what the balancer has to know.
+    pub(super) fn routing_facts(&self) -> RoutingFacts {
+        RoutingFacts {
+            stored: Arc::clone(&self.stored),
+            metrics: self.metrics.clone(),
+            in_flight: Arc::clone(&self.in_flight),
+            is_routable: self.unroutable_but_for_ejection().is_none(),
+            registrations: self.registrations,
+        }
+    }
+
     /// Returns the record as it should be saved now.
     pub(super) fn to_save(&self, now: Moment) -> Arc<StoredAgent> {
         let mut stored = StoredAgent::clone(&self.stored);
@@ -212,7 +236,7 @@ pub struct Candidate {
     pub link: Link,
     /// Whether it speaks Ollama's own API.
     pub speaks_ollama: bool,
-    /// The requests it is serving now.
+    /// Shows the requests it is serving now; the balancer counts them.
     pub in_flight: Arc<AtomicU32>,
 }
 

@@ -156,6 +156,7 @@ pub(super) fn is_unchanged(known: &StoredAgent, next: &StoredAgent) -> bool {
         epoch,
         cloned_from,
         draining,
+        capacity,
         labels,
         notes,
         system_info,
@@ -176,6 +177,7 @@ pub(super) fn is_unchanged(known: &StoredAgent, next: &StoredAgent) -> bool {
         && *epoch == next.epoch
         && *cloned_from == next.cloned_from
         && *draining == next.draining
+        && *capacity == next.capacity
         && *labels == next.labels
         && *notes == next.notes
         && *system_info == next.system_info

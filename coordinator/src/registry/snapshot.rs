@@ -1,5 +1,6 @@
 //! Immutable copies of agents, cheap to take under the lock and to turn into JSON outside it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -50,12 +51,9 @@ impl AgentSnapshot {
 
     /// Returns whether the agent lists the model, under its full name or without `:latest`.
     pub fn has_model(&self, model: &str) -> bool {
-        let wanted = full_model_name(model);
-        self.stored
-            .runtime
-            .models
-            .iter()
-            .any(|m| m.name == model || m.name == wanted)
+        let wanted = model_key(model);
+        let models = &self.stored.runtime.models;
+        models.iter().any(|known| model_key(&known.name) == wanted)
     }
 }
 
@@ -66,6 +64,17 @@ pub fn full_model_name(model: &str) -> String {
         model.to_owned()
     } else {
         format!("{model}:latest")
+    }
+}
+
+/// Returns what all names have in common that Ollama takes for one: tagged, in lower case.
+pub fn model_key(model: &str) -> Cow<'_, str> {
+    let last_part = model.rsplit('/').next().unwrap_or(model);
+    let is_full = last_part.contains(':') && !model.bytes().any(|byte| byte.is_ascii_uppercase());
+    if is_full {
+        Cow::Borrowed(model)
+    } else {
+        Cow::Owned(full_model_name(model).to_ascii_lowercase())
     }
 }
 
@@ -90,7 +99,7 @@ impl Serialize for AgentSnapshot {
             },
             models: &stored.runtime.models,
             loaded_models: &stored.runtime.loaded_models,
-            capacity: stored.runtime.slots.map(Into::into),
+            capacity: stored.known_capacity().map(Into::into),
             in_flight: self.in_flight,
             metrics: self.metrics.as_deref(),
             labels: &stored.labels,
@@ -155,5 +164,7 @@ mod tests {
     #[case("localhost:5000/some/model", "localhost:5000/some/model:latest")]
     fn name_without_a_tag_means_latest(#[case] model: &str, #[case] full: &str) {
         assert_eq!(full_model_name(model), full);
+        assert_eq!(model_key(&model.to_uppercase()), full.to_ascii_lowercase());
+        assert_eq!(model_key(full), full);
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -16,8 +16,10 @@ use tokio::time::Instant;
 
 use self::staging::Edit;
 use super::agent::{AgentRecord, Contest, Moment, Reach};
+use super::candidates::{Candidates, Catalogue};
 use super::lease::{Lease, LeasePolicy};
 use super::registration::{Granted, NewAgent, RegisterError, is_unchanged};
+use super::routing::RoutingChanges;
 use super::snapshot::AgentSnapshot;
 use super::transition::Transition;
 use crate::storage::agent::StoredAgent;
@@ -48,7 +50,8 @@ pub struct AgentTable {
     online: usize,
     presumed: usize,
     revision: u64,
-    routing_revision: u64,
+    catalogue: Catalogue,
+    routing_changes: RoutingChanges,
     next_version: u64,
     transitions: Vec<Transition>,
     save_soon: bool,
@@ -67,7 +70,8 @@ impl AgentTable {
             online: 0,
             presumed: 0,
             revision: 0,
-            routing_revision: 0,
+            catalogue: Catalogue::default(),
+            routing_changes: RoutingChanges::new(),
             next_version: 0,
             transitions: Vec::new(),
             save_soon: false,
@@ -101,9 +105,9 @@ impl AgentTable {
                 self.set_lease(id, Some(Lease::presume(terms, now.mono, grace)));
                 self.schedule_reach(id, now.mono);
             }
+            self.route(id);
         }
         self.revision += 1;
-        self.routing_revision += 1;
     }
 
     /// Takes the records that should be saved.
@@ -154,9 +158,35 @@ impl AgentTable {
         self.revision
     }
 
-    /// Returns a number that changes with who may get which requests.
-    pub fn routing_revision(&self) -> u64 {
-        self.routing_revision
+    /// Returns the models that routable agents have.
+    pub fn candidates(&mut self) -> Arc<Candidates> {
+        self.catalogue.candidates()
+    }
+
+    /// Returns the records of the agents that may get requests, sorted by id.
+    pub fn routable(&self) -> Vec<Arc<StoredAgent>> {
+        let routable = self
+            .records
+            .values()
+            .filter(|record| record.unroutable().is_none());
+        routable.map(|record| Arc::clone(&record.stored)).collect()
+    }
+
+    /// Takes what has changed for the balancer since the last call.
+    pub fn take_routing_changes(&mut self) -> RoutingChanges {
+        std::mem::take(&mut self.routing_changes)
+    }
+
+    /// Notes whether the balancer gives an agent no requests for a while.
+    pub fn set_ejected(&mut self, id: AgentId, is_ejected: bool, now: Moment) {
+        let Some(record) = self.records.get_mut(&id) else {
+            return;
+        };
+        let was = record.unroutable();
+        record.is_ejected = is_ejected;
+        if was != record.unroutable() {
+            self.note(id, now, Transition::RoutabilityChanged);
+        }
     }
 
     /// Returns how many agents are known, online, and only presumed online since a restart.
@@ -175,16 +205,6 @@ impl AgentTable {
             .values()
             .map(|record| record.in_flight.load(Ordering::Relaxed));
         counts.map(u64::from).sum()
-    }
-
-    /// Returns every agent's record and in-flight count, and whether it is routable.
-    pub(super) fn by_routability(
-        &self,
-    ) -> impl Iterator<Item = (bool, &StoredAgent, &Arc<AtomicU32>)> {
-        self.records.values().map(|record| {
-            let is_routable = record.unroutable().is_none();
-            (is_routable, &*record.stored, &record.in_flight)
-        })
     }
 
     /// Returns whether something should be saved soon, since the last call: an agent is back, so
@@ -251,6 +271,7 @@ impl AgentTable {
                 });
         }
         record.seq = 0;
+        record.registrations += 1;
         let moved = !is_new && (next.ip_address, next.port) != (before.ip_address, before.port);
         if moved {
             self.by_endpoint.remove(&(record.endpoint(), id));
@@ -275,7 +296,7 @@ impl AgentTable {
             (true, _) => self.note(id, now, Transition::Joined),
             (false, false) => self.note(id, now, Transition::Returned),
             (false, true) if changed => self.note(id, now, Transition::Changed),
-            (false, true) => {}
+            (false, true) => self.route(id),
         }
         Granted {
             id,
@@ -335,7 +356,7 @@ impl AgentTable {
             self.reach_queue.remove(&(due, id));
         }
         self.revision += 1;
-        self.routing_revision += 1;
+        self.route(id);
         self.transitions.push(Transition::Removed(id));
     }
 
@@ -370,8 +391,17 @@ impl AgentTable {
     /// Notes that an agent changed in a way that may matter for routing.
     fn note(&mut self, id: AgentId, now: Moment, kind: impl FnOnce(AgentSnapshot) -> Transition) {
         self.revision += 1;
-        self.routing_revision += 1;
         self.note_load(id, now, kind);
+    }
+
+    /// Has the lists and the balancer learn what has changed about an agent.
+    fn route(&mut self, id: AgentId) {
+        let record = self.records.get(&id);
+        let routable = record.filter(|record| record.unroutable_but_for_ejection().is_none());
+        self.catalogue
+            .set(id, routable.map(|record| &*record.stored));
+        let facts = record.map(AgentRecord::routing_facts);
+        self.routing_changes.insert(id, facts);
     }
 
     /// Notes that an agent's load figures changed.
@@ -381,6 +411,7 @@ impl AgentTable {
         now: Moment,
         kind: impl FnOnce(AgentSnapshot) -> Transition,
     ) {
+        self.route(id);
         if let Some(record) = self.records.get(&id) {
             self.transitions.push(kind(record.snapshot(now)));
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use chrono::{DateTime, Utc};
 use ollama_coordinator_common::id::{AgentId, SessionId};
@@ -43,6 +44,9 @@ pub struct StoredAgent {
     /// Whether the operator is emptying it.
     #[serde(default)]
     pub draining: bool,
+    /// How many requests it is given at once, when the operator says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<NonZeroU32>,
     /// The operator's labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -76,6 +80,11 @@ impl StoredAgent {
         self.display_name.as_deref().unwrap_or(&self.machine_name)
     }
 
+    /// Returns how many requests it serves at once: the operator's figure, else the runtime's.
+    pub fn known_capacity(&self) -> Option<NonZeroU32> {
+        self.capacity.or(self.runtime.slots)
+    }
+
     /// Makes a record of which only the necessary is known.
     pub fn new(
         id: AgentId,
@@ -95,6 +104,7 @@ impl StoredAgent {
             epoch: 0,
             cloned_from: None,
             draining: false,
+            capacity: None,
             labels: BTreeMap::new(),
             notes: None,
             system_info: None,

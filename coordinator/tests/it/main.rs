@@ -5,6 +5,7 @@
 mod support;
 
 mod accounts;
+mod balancing;
 mod cli;
 mod clock;
 mod crash;

@@ -98,6 +98,7 @@ fn state(agent: &AgentView) -> &'static str {
         Some(UnroutableReason::Unverified) => "checking",
         Some(UnroutableReason::Unreachable) => "unreachable",
         Some(UnroutableReason::RuntimeNotAnswering) => "no runtime",
+        Some(UnroutableReason::Ejected) => "ejected",
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ollama_coordinator_common::id::AgentId;
 use ollama_coordinator_common::protocol::request::RequestView;
 use tokio_util::sync::CancellationToken;
 
@@ -37,8 +38,7 @@ impl Storybook {
     /// Returns the counts, after having dropped those of agents and models that are unknown by now.
     pub fn figures(&self) -> &Figures {
         let registry = &self.0.registry;
-        let candidates = registry.candidates();
-        let knows_model = |model: &str| candidates.knows(model);
+        let knows_model = |model: &str| self.0.balancer.knows(model);
         self.0
             .figures
             .keep(knows_model, |agent| registry.get(agent).is_some());
@@ -48,17 +48,18 @@ impl Storybook {
     /// Returns how many requests wait, by model.
     pub fn queue_lengths(&self) -> BTreeMap<String, u64> {
         let mut lengths = BTreeMap::new();
-        for record in self.0.log.running() {
-            let progress = record.progress.lock();
-            if progress.waiting.is_some() {
-                let label = progress.model.strip_suffix(":latest");
-                let label = label.unwrap_or(&progress.model);
-                let has_room = lengths.len() < MAX_QUEUES || lengths.contains_key(label);
-                let label = if has_room { label } else { OTHER };
-                *lengths.entry(label.to_owned()).or_default() += 1;
-            }
+        for (model, length) in self.0.balancer.totals().queues {
+            let label = model.strip_suffix(":latest").unwrap_or(&model);
+            let has_room = lengths.len() < MAX_QUEUES;
+            let label = if has_room { label } else { OTHER };
+            *lengths.entry(label.to_owned()).or_default() += length as u64;
         }
         lengths
+    }
+
+    /// Returns how often each agent was ejected.
+    pub fn ejections(&self) -> Vec<(AgentId, u64)> {
+        self.0.balancer.totals().ejections
     }
 
     /// Returns how many requests could not be told to the collector of traces.

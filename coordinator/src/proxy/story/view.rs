@@ -5,12 +5,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use ollama_coordinator_common::id::AgentId;
 use ollama_coordinator_common::protocol::request::{
-    AttemptView, ChoiceView, RequestOutcome, RequestState, RequestView,
+    AttemptView, ChoiceView, ConsideredView, RequestOutcome, RequestState, RequestView,
 };
 use tokio::time::Instant;
 
 use super::record::{Attempt, Record};
-use crate::balancer::choice::Choice;
+use crate::balancer::choice::{Choice, Considered, Fits};
 use crate::balancer::permit::{Failure, Outcome};
 use crate::registry::agent::Moment;
 use crate::registry::snapshot::full_model_name;
@@ -103,7 +103,29 @@ fn attempt(attempt: &Attempt, started: Instant, until: Instant) -> AttemptView {
 /// The one place that shows a [`Choice`].
 fn choice(choice: &Choice) -> ChoiceView {
     ChoiceView {
+        policy: choice.policy.to_string(),
+        reason: choice.reason.to_string(),
         queued_ms: millis(choice.queued),
+        candidates: choice.candidates,
+        considered: choice.considered.iter().map(considered).collect(),
+    }
+}
+
+fn considered(considered: &Considered) -> ConsideredView {
+    ConsideredView {
+        agent_id: considered.agent.id,
+        agent_name: considered.agent.name.to_string(),
+        in_flight: considered.in_flight,
+        capacity: considered.capacity,
+        warm: considered.warm,
+        fits: match considered.fits {
+            Fits::No => Some(false),
+            Fits::Unknown => None,
+            Fits::Yes => Some(true),
+        },
+        slowness: considered.slowness,
+        score: considered.score,
+        why_not: considered.why_not.map(|why_not| why_not.to_string()),
     }
 }
 

@@ -5,6 +5,7 @@
 //! that what heartbeats brought meanwhile stays.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -264,5 +265,8 @@ fn apply_patch(record: &mut StoredAgent, patch: &PatchAgentRequest) {
     }
     if let Some(draining) = patch.draining {
         record.draining = draining;
+    }
+    if let Some(capacity) = patch.capacity {
+        record.capacity = NonZeroU32::new(capacity);
     }
 }

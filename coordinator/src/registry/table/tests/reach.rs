@@ -115,9 +115,34 @@ async fn restored_agents_are_a_change_of_routing() {
     register(&mut before, &agent(1), now);
     let saved = before.take_unsaved(Unsaved::HeardOf, now);
     let mut table = AgentTable::new(POLICY);
-    let empty = table.routing_revision();
 
     table.restore(vec![StoredAgent::clone(&saved[0])], Some(now.wall), now);
 
-    assert_ne!(table.routing_revision(), empty);
+    assert_eq!(table.take_routing_changes().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ejected_agent_is_shown_as_such_and_still_known_to_the_balancer() {
+    let now = start();
+    let mut table = AgentTable::new(POLICY);
+    let id = register(&mut table, &agent(1), now).id;
+    let check = table.take_reach_checks(now.mono, 10).pop().unwrap();
+    table.record_reach(check, Some(RuntimeReport::default()), now);
+    table.take_transitions();
+
+    table.set_ejected(id, true, now);
+
+    assert_eq!(
+        table.get(id, now).unwrap().reason,
+        Some(UnroutableReason::Ejected)
+    );
+    let told = table.take_transitions();
+    assert!(
+        matches!(told[..], [Transition::RoutabilityChanged(_)]),
+        "{told:?}"
+    );
+    let changes = table.take_routing_changes();
+    assert!(changes[&id].as_ref().unwrap().is_routable);
+    table.set_ejected(id, false, now);
+    assert_eq!(table.get(id, now).unwrap().reason, None);
 }

@@ -1,0 +1,158 @@
+//! Which agent gets a request, as seen from outside.
+
+use std::num::NonZeroU32;
+
+use http::StatusCode;
+use ollama_coordinator_common::protocol::runtime::LoadedModel;
+use ollama_coordinator_common::protocol::view::UnroutableReason;
+use ollama_simulator::runtime::ScriptedRuntime;
+use ollama_simulator::runtime::script::{FailureMode, RuntimeScript};
+use serde_json::json;
+
+use crate::support::agent::FakeAgent;
+use crate::support::api::{Answer, Api};
+use crate::support::chat::{MODEL, ask, chat, joined};
+use crate::support::coordinator::TestCoordinator;
+
+/// Starts a runtime that serves so many at once, and an agent that says so.
+async fn with_slots(api: Api, slots: u32) -> (ScriptedRuntime, FakeAgent) {
+    let script = RuntimeScript {
+        slots: NonZeroU32::new(slots).expect("there is one"),
+        ..RuntimeScript::default()
+    };
+    let runtime = ScriptedRuntime::start(script)
+        .await
+        .expect("a port is free");
+    let mut agent = FakeAgent::in_front_of(&runtime, "gpu");
+    agent.report.slots = NonZeroU32::new(slots);
+    agent.join(api).await;
+    (runtime, agent)
+}
+
+/// Begins an answer that does not end; dropping it hangs up.
+async fn begun(api: Api) -> Answer {
+    let mut answer = api.post("/api/chat", &chat("hi")).await;
+    let first = answer.next_frame().await.expect("it begins");
+    assert!(first.is_some());
+    answer
+}
+
+async fn stall(runtime: &ScriptedRuntime) {
+    runtime
+        .set_failure(FailureMode::Stall { after_bytes: 100 })
+        .await;
+}
+
+#[tokio::test]
+async fn agent_with_the_model_in_memory_comes_first() {
+    let coordinator = TestCoordinator::new().await;
+    let (cold, _) = joined(coordinator.api, RuntimeScript::default()).await;
+    let (warm, mut agent) = joined(coordinator.api, RuntimeScript::default()).await;
+    agent.report.loaded_models = vec![LoadedModel {
+        name: format!("{MODEL}:latest"),
+        size: None,
+        size_vram: None,
+        expires_at: None,
+        context_length: None,
+    }];
+    agent.register(coordinator.api).await;
+
+    ask(coordinator.api, 10).await;
+
+    let counts = [&cold, &warm].map(|runtime| runtime.recent_requests_to("/api/chat"));
+    assert_eq!(counts, [0, 10]);
+}
+
+#[tokio::test]
+async fn request_over_capacity_goes_elsewhere_and_waits_when_all_is_taken() {
+    let coordinator = TestCoordinator::new().await;
+    let api = coordinator.api;
+    let (one, _) = with_slots(api, 1).await;
+    let (other, _) = with_slots(api, 2).await;
+    stall(&one).await;
+    stall(&other).await;
+
+    let mut begun_ones = Vec::new();
+    for _ in 0..3 {
+        begun_ones.push(begun(api).await);
+    }
+    assert_eq!([one.in_flight(), other.in_flight()], [1, 2]);
+    let waiting = chat("waiting");
+    let mut waits = Box::pin(api.post("/api/chat", &waiting));
+    tokio::select! {
+        answer = &mut waits => panic!("every slot is taken: {}", answer.status),
+        () = async { assert_eq!(one.in_flight() + other.in_flight(), 3) } => {}
+    }
+    begun_ones.pop();
+
+    let mut served = waits.await;
+    served.next_frame().await.unwrap();
+    assert_eq!(served.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn operators_capacity_wins_over_the_runtimes_and_lasts() {
+    let mut coordinator = TestCoordinator::new().await;
+    let (runtime, agent) = with_slots(coordinator.api, 4).await;
+    let (other, _) = with_slots(coordinator.api, 4).await;
+    let set = |capacity: u32| json!({ "capacity": capacity });
+
+    let api = coordinator.api;
+    assert_eq!(api.agent(agent.id).await.capacity, Some(4));
+    api.patch(&agent.path(""), &set(1)).await;
+    coordinator.restart().await;
+    assert_eq!(api.agent(agent.id).await.capacity, Some(1));
+    stall(&runtime).await;
+    stall(&other).await;
+    let mut answers = Vec::new();
+    for _ in 0..5 {
+        answers.push(begun(api).await);
+    }
+    assert_eq!([runtime.in_flight(), other.in_flight()], [1, 4]);
+
+    api.patch(&agent.path(""), &set(0)).await;
+    assert_eq!(api.agent(agent.id).await.capacity, Some(4));
+    let mut refused = api.patch(&agent.path(""), &set(10_001)).await;
+    assert_eq!(refused.problem(400).await["errors"][0]["field"], "capacity");
+}
+
+#[tokio::test]
+async fn waiting_request_is_served_by_an_agent_that_joins() {
+    let coordinator = TestCoordinator::new().await;
+    let (busy, agent) = with_slots(coordinator.api, 1).await;
+    stall(&busy).await;
+    let _held = begun(coordinator.api).await;
+    let question = chat("hi");
+    let mut waits = Box::pin(coordinator.api.post("/api/chat", &question));
+    tokio::select! {
+        answer = &mut waits => panic!("every slot is taken: {}", answer.status),
+        _ = coordinator.api.agent(agent.id) => {}
+    }
+
+    let (_free, joins) = with_slots(coordinator.api, 1).await;
+
+    let answer = waits.await;
+    assert_eq!(answer.header("x-coordinator-agent"), joins.id.to_string());
+}
+
+#[tokio::test]
+async fn agent_that_fails_is_shown_as_ejected_until_it_works() {
+    let coordinator = TestCoordinator::new().await;
+    let api = coordinator.api;
+    let (runtime, agent) = joined(api, RuntimeScript::default()).await;
+    runtime
+        .set_failure(FailureMode::Reset { after_bytes: 0 })
+        .await;
+
+    let answer = api.post("/api/chat", &chat("hi")).await;
+    assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
+    api.wait_for_agent(agent.id, "ejected", |agent| {
+        agent.reason == Some(UnroutableReason::Ejected)
+    })
+    .await;
+    runtime.set_failure(FailureMode::None).await;
+    ask(api, 1).await;
+
+    api.wait_for_agent(agent.id, "back", |agent| agent.routable)
+        .await;
+}
