@@ -8,13 +8,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use ollama_coordinator_common::duration;
+use ollama_coordinator_common::protocol::runtime::Model;
 use ollama_coordinator_common::shutdown::Shutdown;
 use serde_json::json;
 use tokio::time::sleep;
 
 use crate::fleet::{Fleet, FleetOptions};
 use crate::runtime::ScriptedRuntime;
-use crate::runtime::script::{RuntimeScript, simulated_model};
+use crate::runtime::script::{RuntimeScript, simulated_model, with_tag};
 
 const GIB: u64 = 1 << 30;
 
@@ -39,7 +40,7 @@ struct RuntimeArgs {
     /// Port on 127.0.0.1; 0 lets the system choose.
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// Names of the models to serve, separated by commas.
+    /// Names of the models to serve, separated by commas; `NAME+vision+thinking` can do more.
     #[arg(long, value_delimiter = ',', default_value = "simulated-small:latest")]
     models: Vec<String>,
     /// Pace of an answer; as fast as it goes when left out.
@@ -66,6 +67,12 @@ struct RuntimeArgs {
     /// Makes the answers of this runtime its own.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// How long it takes to pull or push a model.
+    #[arg(long, default_value = "0s", value_parser = duration::parse)]
+    transfer_time: Duration,
+    /// Write the same times and durations into every answer.
+    #[arg(long)]
+    fixed_clock: bool,
 }
 
 #[derive(Debug, Args)]
@@ -139,16 +146,8 @@ async fn measure_fleet(args: FleetArgs, shutdown: Shutdown) -> anyhow::Result<()
 }
 
 fn script(args: RuntimeArgs) -> RuntimeScript {
-    let with_tag = |name: String| {
-        if name.contains(':') {
-            name
-        } else {
-            format!("{name}:latest")
-        }
-    };
-    let models = args.models.into_iter().map(with_tag);
     RuntimeScript {
-        models: models.map(|name| simulated_model(&name, GIB)).collect(),
+        models: args.models.iter().map(|name| model(name)).collect(),
         tokens_per_second: args.tokens_per_second,
         answer_tokens: args.answer_tokens,
         slots: args.slots,
@@ -157,8 +156,18 @@ fn script(args: RuntimeArgs) -> RuntimeScript {
         first_token_delay: args.first_token_delay,
         cold_load: args.cold_load,
         seed: args.seed,
+        transfer_time: args.transfer_time,
+        fixed_clock: args.fixed_clock,
         ..RuntimeScript::default()
     }
+}
+
+/// Makes the model that `NAME+CAPABILITY+...` describes.
+fn model(described: &str) -> Model {
+    let mut words = described.split('+');
+    let mut model = simulated_model(&with_tag(words.next().unwrap_or_default()), GIB);
+    model.capabilities.extend(words.map(str::to_owned));
+    model
 }
 
 fn print(value: &serde_json::Value) -> anyhow::Result<()> {

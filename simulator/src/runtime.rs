@@ -1,21 +1,34 @@
-//! A model server that follows a script: a real HTTP server that speaks the Ollama and OpenAI
-//! routes, answers reproducible words, and fails exactly where it is told to.
+//! A model server that follows a script: a real HTTP server that speaks the Ollama, OpenAI and
+//! Anthropic routes, answers reproducible words, and fails exactly where it is told to.
 //!
 //! It runs no model, keeps no files and listens on 127.0.0.1 only.
 
 pub mod record;
 pub mod script;
 
+mod account;
+mod anthropic;
+mod ask;
+mod audio;
+mod blobs;
 mod catalogue;
+mod clock;
 mod engine;
 mod generation;
+mod library;
+mod message;
 mod ollama;
 mod openai;
+mod openai_embeddings;
+mod progress;
 mod prompt;
 mod reply;
 mod residency;
+mod responses;
+mod route;
 mod routes;
 mod server;
+mod tools;
 mod wire;
 mod words;
 

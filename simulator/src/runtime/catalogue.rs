@@ -1,16 +1,14 @@
 //! The routes that tell what a scripted runtime has, without running a model.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::DateTime;
 use ollama_coordinator_common::protocol::runtime::Model;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::reply::{ApiError, Reply};
 use super::routes::Call;
 
 const CONTEXT_LENGTH: u32 = 4096;
-const FAR_FUTURE: &str = "2318-01-01T00:00:00Z";
 
 pub(super) fn version(call: &Call) -> Reply {
     Reply::json(&json!({ "version": call.script.version }))
@@ -32,7 +30,7 @@ pub(super) fn ps(call: &Call) -> Reply {
         let model = call.script.model(name)?;
         let mut entry = described(model);
         entry["size_vram"] = json!(model.size);
-        entry["expires_at"] = json!(wall_clock(*leaves_at));
+        entry["expires_at"] = json!(call.script.wall_clock(*leaves_at));
         entry["context_length"] = json!(CONTEXT_LENGTH);
         Some(entry)
     });
@@ -76,11 +74,6 @@ pub(super) fn openai_model(call: &Call, name: &str) -> Result<Reply, ApiError> {
     Ok(Reply::json(&openai_entry(model)))
 }
 
-/// Returns the time as Ollama writes it: RFC 3339 with nanoseconds.
-pub(super) fn timestamp() -> String {
-    Utc::now().to_rfc3339_opts(SecondsFormat::Nanos, true)
-}
-
 fn described(model: &Model) -> Value {
     json!({
         "name": model.name,
@@ -95,14 +88,4 @@ fn openai_entry(model: &Model) -> Value {
     let modified_at = model.modified_at.as_deref().unwrap_or_default();
     let created = DateTime::parse_from_rfc3339(modified_at).map_or(0, |at| at.timestamp());
     json!({ "id": model.name, "object": "model", "created": created, "owned_by": "simulated" })
-}
-
-fn wall_clock(at: Option<Instant>) -> String {
-    let left = at.map(|at| at.saturating_duration_since(Instant::now()));
-    let left = left.and_then(|left| chrono::TimeDelta::from_std(left).ok());
-    let at = left.and_then(|left| Utc::now().checked_add_signed(left));
-    at.map_or_else(
-        || FAR_FUTURE.to_owned(),
-        |at| at.to_rfc3339_opts(SecondsFormat::Nanos, true),
-    )
 }

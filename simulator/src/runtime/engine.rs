@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
+use super::blobs::Blobs;
 use super::record::Record;
 use super::residency::{Claim, KeepAlive, Memory, Residency};
 use super::script::{FailureMode, RuntimeScript};
@@ -17,6 +18,7 @@ use super::script::{FailureMode, RuntimeScript};
 #[derive(Debug)]
 pub(super) struct Engine {
     pub(super) record: Arc<Record>,
+    pub(super) blobs: Blobs,
     script: Mutex<Arc<RuntimeScript>>,
     slots: Arc<Semaphore>,
     waiting: AtomicUsize,
@@ -34,6 +36,7 @@ impl Engine {
         let slots = usize::try_from(script.slots.get()).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             record: Arc::default(),
+            blobs: Blobs::default(),
             slots: Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS))),
             script: Mutex::new(Arc::new(script)),
             waiting: AtomicUsize::new(0),

@@ -1,32 +1,36 @@
 //! Ollama's own routes that run a model: generate, chat, embed and the old embeddings.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ollama_coordinator_common::protocol::runtime::Model;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::catalogue::timestamp;
-use super::generation::{Generation, Step, Usage};
-use super::prompt::{Message, chat_text, embedding, keep_alive, limit_from, texts};
-use super::reply::{ApiError, Reply, SIMULATED_ERROR, json_line};
+use super::ask::{Ask, require};
+use super::generation::{Step, Usage, Whole};
+use super::message::{Message, picture};
+use super::prompt::{embedding, keep_alive, limit_from, texts};
+use super::reply::{ApiError, NDJSON, Reply, SIMULATED_ERROR, json_line};
 use super::residency::KeepAlive;
 use super::routes::Call;
-
-const NDJSON: &str = "application/x-ndjson";
+use super::script::RuntimeScript;
+use super::tools::ToolCall;
 
 #[derive(Debug, Deserialize)]
 struct GenerationRequest {
     model: Option<String>,
     name: Option<String>,
-    prompt: Option<String>,
+    #[serde(default)]
+    prompt: String,
+    images: Option<Vec<Value>>,
     #[serde(default)]
     messages: Vec<Message>,
     stream: Option<bool>,
     keep_alive: Option<Value>,
     options: Option<Options>,
+    #[serde(default)]
     tools: Option<Vec<Value>>,
     think: Option<Value>,
 }
@@ -37,149 +41,158 @@ struct Options {
 }
 
 /// The two shapes in which text goes out.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
     Generate,
     Chat,
 }
 
-impl Shape {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Generate => "generate",
-            Self::Chat => "chat",
-        }
-    }
+/// Writes the messages of one answer.
+struct Writer {
+    shape: Shape,
+    model: String,
+    script: Arc<RuntimeScript>,
+}
 
-    fn with_text(self, model: &str, text: &str) -> Value {
-        let mut line = json!({ "model": model, "created_at": timestamp(), "done": false });
-        match self {
-            Self::Generate => line["response"] = json!(text),
-            Self::Chat => line["message"] = json!({ "role": "assistant", "content": text }),
+impl Writer {
+    fn said(&self, text: &str, thoughts: &str, call: Option<&ToolCall>) -> Value {
+        let created_at = self.script.timestamp();
+        let mut line = json!({ "model": self.model, "created_at": created_at, "done": false });
+        let said = match self.shape {
+            Shape::Generate => {
+                line["response"] = json!(text);
+                &mut line
+            }
+            Shape::Chat => {
+                line["message"] = json!({ "role": "assistant", "content": text });
+                &mut line["message"]
+            }
+        };
+        if !thoughts.is_empty() {
+            said["thinking"] = json!(thoughts);
+        }
+        if let Some(call) = call {
+            said["tool_calls"] = json!([{ "id": format!("call_{}", call.id), "function": {
+                "index": 0, "name": call.name, "arguments": call.arguments,
+            } }]);
         }
         line
     }
 
-    fn last(self, model: &str, text: &str, usage: &Usage) -> Value {
-        let mut line = self.with_text(model, text);
+    fn ended(&self, mut line: Value, usage: &Usage) -> Value {
+        let nanos = |duration| json!(self.script.nanos(duration));
         line["done"] = json!(true);
         line["done_reason"] = json!(usage.done_reason.as_str());
-        line["total_duration"] = json!(nanos(usage.total));
-        line["load_duration"] = json!(nanos(usage.load));
+        line["total_duration"] = nanos(usage.total);
+        line["load_duration"] = nanos(usage.load);
         line["prompt_eval_count"] = json!(usage.prompt_tokens);
-        line["prompt_eval_duration"] = json!(nanos(usage.prompt_eval));
+        line["prompt_eval_duration"] = nanos(usage.prompt_eval);
         line["eval_count"] = json!(usage.tokens);
-        line["eval_duration"] = json!(nanos(usage.eval));
+        line["eval_duration"] = nanos(usage.eval);
         line
+    }
+
+    fn line(&self, step: Step) -> Bytes {
+        json_line(&match step {
+            Step::Thought(thought) => self.said("", &thought, None),
+            Step::Token(text) => self.said(&text, "", None),
+            Step::Call(call) => self.said("", "", Some(&call)),
+            Step::Done(usage) => self.ended(self.said("", "", None), &usage),
+            Step::Broken => json!({ "error": SIMULATED_ERROR }),
+        })
+    }
+
+    fn whole(&self, whole: &Whole) -> Value {
+        let said = self.said(&whole.text, &whole.thoughts, whole.call.as_ref());
+        self.ended(said, &whole.usage)
     }
 }
 
 pub(super) async fn generate(call: &Call) -> Result<Reply, ApiError> {
     let request: GenerationRequest = call.json()?;
-    let prompt = request.prompt.clone().unwrap_or_default();
-    run(call, request, Shape::Generate, &prompt).await
+    let mut pieces = vec![request.prompt.clone()];
+    for image in request.images.iter().flatten() {
+        pieces.push(picture(image)?);
+    }
+    let ask = Ask {
+        prompt: pieces.join(" "),
+        ..Ask::default()
+    };
+    run(call, &request, Shape::Generate, ask).await
 }
 
 pub(super) async fn chat(call: &Call) -> Result<Reply, ApiError> {
     let request: GenerationRequest = call.json()?;
-    let prompt = chat_text(&request.messages);
-    run(call, request, Shape::Chat, &prompt).await
+    let tools = request.tools.as_deref().unwrap_or_default();
+    let ask = Ask::chat(&request.messages, tools)?;
+    run(call, &request, Shape::Chat, ask).await
 }
 
 async fn run(
     call: &Call,
-    request: GenerationRequest,
+    request: &GenerationRequest,
     shape: Shape,
-    prompt: &str,
+    ask: Ask<'_>,
 ) -> Result<Reply, ApiError> {
     let model = call.model(request.model.as_deref(), request.name.as_deref())?;
-    check_capabilities(model, shape, &request)?;
+    let what = match shape {
+        Shape::Generate => "generate",
+        Shape::Chat => "chat",
+    };
+    require(model, "completion", what)?;
     let keep_alive = keep_alive(request.keep_alive.as_ref())?;
-    let asked_for = request.model.or(request.name).unwrap_or_default();
-    if prompt.is_empty() {
-        return load_or_unload(call, model, shape, keep_alive).await;
+    let asked_for = request.model.as_ref().or(request.name.as_ref());
+    let writer = Writer {
+        shape,
+        model: asked_for.cloned().unwrap_or_default(),
+        script: Arc::clone(&call.script),
+    };
+    if ask.prompt.is_empty() {
+        return load_or_unload(call, model, &writer, keep_alive).await;
     }
-    let limit = request.options.and_then(|options| options.num_predict);
-    let limit = limit_from(limit);
-    let mut generation = begin(call, model, keep_alive, (prompt, limit)).await?;
+    let limit = request.options.as_ref();
+    let ask = Ask {
+        limit: limit_from(limit.and_then(|options| options.num_predict)),
+        keep_alive,
+        thinks: wants_thoughts(request.think.as_ref()),
+        ..ask
+    };
+    let mut generation = call.begin(model, ask).await?;
     if request.stream.unwrap_or(true) {
-        let format = move |step| Some(line(shape, &asked_for, step));
+        let format = move |step| Some(writer.line(step));
         return Reply::stream(NDJSON, generation, format).await;
     }
-    let (text, usage) = generation.collect().await.ok_or_else(ApiError::simulated)?;
-    Ok(Reply::json(&shape.last(&asked_for, &text, &usage)))
+    let whole = generation.collect().await;
+    let whole = whole.ok_or_else(ApiError::simulated)?;
+    Ok(Reply::json(&writer.whole(&whole)))
 }
 
-async fn begin(
-    call: &Call,
-    model: &Model,
-    keep_alive: Option<KeepAlive>,
-    (prompt, limit): (&str, Option<NonZeroU32>),
-) -> Result<Generation, ApiError> {
-    let seat = call.engine.seat(model, keep_alive, &call.script).await?;
-    let script = Arc::clone(&call.script);
-    Ok(Generation::new(seat, script, prompt, limit))
-}
-
-fn line(shape: Shape, model: &str, step: Step) -> Bytes {
-    match step {
-        Step::Token(text) => json_line(&shape.with_text(model, &text)),
-        Step::Done(usage) => json_line(&shape.last(model, "", &usage)),
-        Step::Broken => json_line(&json!({ "error": SIMULATED_ERROR })),
+fn wants_thoughts(think: Option<&Value>) -> Option<bool> {
+    match think? {
+        Value::Null => None,
+        Value::Bool(thinks) => Some(*thinks),
+        Value::String(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => Some(true),
     }
 }
 
 async fn load_or_unload(
     call: &Call,
     model: &Model,
-    shape: Shape,
+    writer: &Writer,
     keep_alive: Option<KeepAlive>,
 ) -> Result<Reply, ApiError> {
-    let done_reason = if keep_alive == Some(KeepAlive::For(std::time::Duration::ZERO)) {
+    let done_reason = if keep_alive == Some(KeepAlive::For(Duration::ZERO)) {
         call.engine.unload(&model.name);
         "unload"
     } else {
         call.engine.seat(model, keep_alive, &call.script).await?;
         "load"
     };
-    let mut answer = shape.with_text(&model.name, "");
+    let mut answer = writer.said("", "", None);
+    answer["model"] = json!(model.name);
     answer["done"] = json!(true);
     answer["done_reason"] = json!(done_reason);
     Ok(Reply::json(&answer))
-}
-
-fn check_capabilities(
-    model: &Model,
-    shape: Shape,
-    request: &GenerationRequest,
-) -> Result<(), ApiError> {
-    let has = |name| {
-        model
-            .capabilities
-            .iter()
-            .any(|capability| capability == name)
-    };
-    let wants_tools = request
-        .tools
-        .as_ref()
-        .is_some_and(|tools| !tools.is_empty());
-    let wants_thinking = match &request.think {
-        None | Some(Value::Null | Value::Bool(false)) => false,
-        Some(_) => true,
-    };
-    let missing = if !has("completion") {
-        shape.name()
-    } else if wants_tools && !has("tools") {
-        "tools"
-    } else if wants_thinking && !has("thinking") {
-        "thinking"
-    } else {
-        return Ok(());
-    };
-    let name = &model.name;
-    Err(ApiError::bad_request(format!(
-        "{name:?} does not support {missing}"
-    )))
 }
 
 #[derive(Debug, Deserialize)]
@@ -206,8 +219,8 @@ pub(super) async fn embed(call: &Call) -> Result<Reply, ApiError> {
     Ok(Reply::json(&json!({
         "model": request.model.or(request.name),
         "embeddings": vectors.collect::<Vec<_>>(),
-        "total_duration": nanos(total),
-        "load_duration": nanos(load),
+        "total_duration": call.script.nanos(total),
+        "load_duration": call.script.nanos(load),
         "prompt_eval_count": inputs.iter().map(|text| text.split_whitespace().count()).sum::<usize>(),
     })))
 }
@@ -220,8 +233,4 @@ pub(super) async fn embeddings(call: &Call) -> Result<Reply, ApiError> {
     let prompt = request.prompt.unwrap_or_default();
     let vector = embedding(&call.script, model, &prompt, None);
     Ok(Reply::json(&json!({ "embedding": vector })))
-}
-
-fn nanos(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,18 +1,17 @@
-//! Reading what both protocols send: bodies, model names, messages, limits, texts to embed.
+//! Reading what all protocols send: bodies, model names, limits, texts to embed.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ollama_coordinator_common::duration;
 use ollama_coordinator_common::protocol::runtime::Model;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::reply::ApiError;
 use super::residency::KeepAlive;
 use super::routes::Call;
-use super::script::{RuntimeScript, chat_prompt};
+use super::script::RuntimeScript;
 use super::words::Sequence;
 
 const EMBEDDING_DIMENSIONS: u16 = 32;
@@ -41,24 +40,6 @@ impl Call {
             .model(asked_for)
             .ok_or_else(|| ApiError::unknown_model(asked_for))
     }
-}
-
-/// One message of a chat. Content is a text or, in the OpenAI protocol, a list of parts.
-#[derive(Debug, Deserialize)]
-pub(super) struct Message {
-    role: String,
-    #[serde(default)]
-    content: Value,
-}
-
-/// Returns the prompt that a chat amounts to.
-pub(super) fn chat_text(messages: &[Message]) -> String {
-    let texts: Vec<_> = messages
-        .iter()
-        .map(|message| text_of(&message.content))
-        .collect();
-    let roles = messages.iter().map(|message| message.role.as_str());
-    chat_prompt(roles.zip(texts.iter().map(String::as_str)))
 }
 
 /// Reads how many tokens an answer may have; zero and below mean no limit.
@@ -114,17 +95,6 @@ pub(super) fn embedding(
         .collect()
 }
 
-fn text_of(content: &Value) -> String {
-    match content {
-        Value::String(text) => text.clone(),
-        Value::Array(parts) => {
-            let texts = parts.iter().filter_map(|part| part.get("text")?.as_str());
-            texts.collect::<Vec<_>>().join(" ")
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => String::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,18 +120,5 @@ mod tests {
     #[case(json!(true))]
     fn unreadable_keep_alive_is_refused(#[case] value: Value) {
         assert!(keep_alive(Some(&value)).is_err());
-    }
-
-    #[test]
-    fn content_in_parts_is_the_same_prompt_as_plain_text() {
-        let plain: Vec<Message> =
-            serde_json::from_value(json!([{ "role": "user", "content": "hi there" }])).unwrap();
-        let parts: Vec<Message> = serde_json::from_value(json!([{ "role": "user", "content": [
-            { "type": "text", "text": "hi" }, { "type": "text", "text": "there" },
-        ] }]))
-        .unwrap();
-
-        assert_eq!(chat_text(&plain), "user: hi there");
-        assert_eq!(chat_text(&parts), chat_text(&plain));
     }
 }

@@ -5,8 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, Method, Response, Uri};
+use http_body_util::{BodyExt as _, Full};
 use parking_lot::Mutex;
+use serde_json::{Map, json};
+
+use super::engine::Engine;
+use super::wire::AnswerBody;
 
 const RECENT_REQUESTS: usize = 256;
 
@@ -49,6 +54,39 @@ impl Record {
     pub(super) fn recent(&self) -> Vec<RecordedRequest> {
         self.recent.lock().iter().cloned().collect()
     }
+}
+
+/// Where a runtime tells what it has seen, to tests in other processes. Not counted itself.
+pub(super) const PATH: &str = "/simulated/record";
+
+/// Returns the counters and the most recent requests as JSON.
+pub(super) fn page(engine: &Engine) -> Response<AnswerBody> {
+    let record = &engine.record;
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let recent = record.recent().into_iter().map(|request| {
+        let headers = request.headers.iter();
+        let headers =
+            headers.map(|(name, value)| (name.to_string(), json!(text(value.as_bytes()))));
+        json!({
+            "method": request.method.as_str(),
+            "uri": request.uri.to_string(),
+            "headers": headers.collect::<Map<_, _>>(),
+            "body": text(&request.body),
+        })
+    });
+    let page = json!({
+        "requests": count(&record.requests),
+        "in_flight": count(&record.in_flight),
+        "queued": engine.queued(),
+        "cancelled": count(&record.cancelled),
+        "loads": count(&record.loads),
+        "recent": recent.collect::<Vec<_>>(),
+    });
+    Response::new(Full::new(Bytes::from(page.to_string())).boxed_unsync())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Counts one request as in flight until it is dropped; dropped before it is answered, the

@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use futures_util::stream::{Stream, StreamExt as _, unfold};
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
@@ -14,13 +14,18 @@ use super::engine::QueueFull;
 use super::generation::{Generation, Step};
 use super::record::Exchange;
 use super::wire::AnswerBody;
+use super::words::Sequence;
 
 const JSON: &str = "application/json; charset=utf-8";
+/// One JSON value a line.
+pub(super) const NDJSON: &str = "application/x-ndjson";
+/// Server-sent events.
+pub(super) const EVENT_STREAM: &str = "text/event-stream";
 
-/// A status, a content type and a body.
+/// A status, a header that says what follows, and a body.
 pub(super) struct Reply {
     status: StatusCode,
-    content_type: &'static str,
+    header: Option<(HeaderName, HeaderValue)>,
     body: ReplyBody,
 }
 
@@ -34,18 +39,46 @@ impl Reply {
         Self::json_with_status(StatusCode::OK, value)
     }
 
-    pub(super) fn text(status: StatusCode, text: &'static str) -> Self {
+    pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Self {
         Self {
             status,
-            content_type: "text/plain; charset=utf-8",
-            body: ReplyBody::Whole(Bytes::from_static(text.as_bytes())),
+            header: Some(content_type("text/plain; charset=utf-8")),
+            body: ReplyBody::Whole(text.into()),
+        }
+    }
+
+    pub(super) fn empty(status: StatusCode) -> Self {
+        Self {
+            status,
+            header: None,
+            body: ReplyBody::Whole(Bytes::new()),
+        }
+    }
+
+    /// Sends the client elsewhere.
+    pub(super) fn moved(status: StatusCode, location: &str) -> Self {
+        let location = HeaderValue::from_str(location).ok();
+        Self {
+            header: location.map(|location| (LOCATION, location)),
+            ..Self::empty(status)
+        }
+    }
+
+    pub(super) fn streamed(
+        kind: &'static str,
+        stream: impl Stream<Item = Bytes> + Send + 'static,
+    ) -> Self {
+        Self {
+            status: StatusCode::OK,
+            header: Some(content_type(kind)),
+            body: ReplyBody::Streamed(Box::pin(stream)),
         }
     }
 
     /// Streams a generation, beginning when its first token is there; `format` turns each step into
     /// bytes, or ends the stream without any.
     pub(super) async fn stream(
-        content_type: &'static str,
+        kind: &'static str,
         mut generation: Generation,
         format: impl FnMut(Step) -> Option<Bytes> + Send + 'static,
     ) -> Result<Self, ApiError> {
@@ -60,15 +93,14 @@ impl Reply {
                 Some(first) => first,
                 None => generation.next_step().await,
             };
-            let goes_on = matches!(step, Step::Token(_));
+            let goes_on = match step {
+                Step::Thought(_) | Step::Token(_) | Step::Call(_) => true,
+                Step::Done(_) | Step::Broken => false,
+            };
             let bytes = format(step)?;
             Some((bytes, goes_on.then_some((None, generation, format))))
         });
-        Ok(Self {
-            status: StatusCode::OK,
-            content_type,
-            body: ReplyBody::Streamed(Box::pin(stream)),
-        })
+        Ok(Self::streamed(kind, stream))
     }
 
     /// Ends `exchange` with the answer: at once, or with the last byte of a stream.
@@ -91,18 +123,21 @@ impl Reply {
         };
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
-        let content_type = HeaderValue::from_static(self.content_type);
-        response.headers_mut().insert(CONTENT_TYPE, content_type);
+        response.headers_mut().extend(self.header);
         response
     }
 
-    fn json_with_status(status: StatusCode, value: &Value) -> Self {
+    pub(super) fn json_with_status(status: StatusCode, value: &Value) -> Self {
         Self {
             status,
-            content_type: JSON,
+            header: Some(content_type(JSON)),
             body: ReplyBody::Whole(value.to_string().into()),
         }
     }
+}
+
+fn content_type(kind: &'static str) -> (HeaderName, HeaderValue) {
+    (CONTENT_TYPE, HeaderValue::from_static(kind))
 }
 
 /// An error before the first byte of an answer.
@@ -128,9 +163,13 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, format!("model '{name}' not found"))
     }
 
+    pub(super) fn failed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
+    }
+
     /// The error that the script asks for where an answer in one piece cannot break off.
     pub(super) fn simulated() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, SIMULATED_ERROR)
+        Self::failed(SIMULATED_ERROR)
     }
 
     pub(super) fn into_reply(self, dialect: Dialect) -> Reply {
@@ -146,6 +185,7 @@ impl ApiError {
                     "message": self.message, "type": kind, "param": null, "code": null,
                 } })
             }
+            Dialect::Anthropic => anthropic_error(self.status, &self.message),
         };
         Reply::json_with_status(self.status, &body)
     }
@@ -160,16 +200,38 @@ impl From<QueueFull> for ApiError {
 /// The text of errors that only the script asked for.
 pub(super) const SIMULATED_ERROR: &str = "simulated failure";
 
+/// Returns an error as the Anthropic protocol has it.
+fn anthropic_error(status: StatusCode, message: &str) -> Value {
+    let kind = match status.as_u16() {
+        400 => "invalid_request_error",
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        429 => "rate_limit_error",
+        503 | 529 => "overloaded_error",
+        _ => "api_error",
+    };
+    let request_id = Sequence::new(0, "request", message).next_number();
+    json!({
+        "type": "error",
+        "error": { "type": kind, "message": message },
+        "request_id": format!("req_{request_id:016x}"),
+    })
+}
+
 /// Whose error shape a route uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
     Native,
     OpenAi,
+    Anthropic,
 }
 
 impl Dialect {
     pub(super) fn of(path: &str) -> Self {
-        if path.starts_with("/v1/") {
+        if path == "/v1/messages" || path.starts_with("/v1/messages/") {
+            Self::Anthropic
+        } else if path.starts_with("/v1/") {
             Self::OpenAi
         } else {
             Self::Native
@@ -180,6 +242,12 @@ impl Dialect {
 /// Returns bytes that frame a value as one line of NDJSON.
 pub(super) fn json_line(value: &Value) -> Bytes {
     format!("{value}\n").into()
+}
+
+/// Returns one server-sent event that is named as its value's `type` says.
+pub(super) fn named_event(value: &Value) -> String {
+    let name = value["type"].as_str().unwrap_or_default();
+    format!("event: {name}\ndata: {value}\n\n")
 }
 
 /// Returns one server-sent event without a name.

@@ -1,31 +1,55 @@
-//! From a request to its answer: the route table and the failures that the script asks for.
+//! From a request to its answer: what each route does and the failures that the script asks for.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::HeaderValue;
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Collected, Limited};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 
 use super::engine::Engine;
-use super::record::{Exchange, RecordedRequest};
+use super::record::{self, Exchange, RecordedRequest};
 use super::reply::{ApiError, Dialect, Reply, SIMULATED_ERROR};
+use super::route::{NoRoute, Route};
 use super::script::{FailureMode, FailureScope, RuntimeScript};
 use super::wire::{AfterCut, AnswerBody, CutBody, ResetSwitch};
-use super::{catalogue, ollama, openai};
+use super::{
+    account, anthropic, audio, blobs, catalogue, library, ollama, openai, openai_embeddings,
+    responses,
+};
 
 const LARGEST_REQUEST: usize = 64 << 20;
 /// Carries the script's label in every answer.
 pub(super) const LABEL_HEADER: &str = "x-simulated-runtime";
 
 /// One request and everything needed to answer it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Call {
     pub(super) engine: Arc<Engine>,
     /// The script as it was when the request came.
     pub(super) script: Arc<RuntimeScript>,
     pub(super) body: Bytes,
+    content_type: Option<HeaderValue>,
+    content_encoding: Option<HeaderValue>,
+}
+
+impl Call {
+    pub(super) fn content_type(&self) -> Option<&str> {
+        self.content_type.as_ref()?.to_str().ok()
+    }
+
+    pub(super) fn content_encoding(&self) -> Option<&str> {
+        self.content_encoding.as_ref()?.to_str().ok()
+    }
+
+    /// Returns the same call with another body.
+    pub(super) fn with_body(&self, body: Bytes) -> Self {
+        Self {
+            body,
+            ..self.clone()
+        }
+    }
 }
 
 /// Answers one request as the script says.
@@ -34,40 +58,74 @@ pub(super) async fn answer(
     switch: ResetSwitch,
     request: Request<Incoming>,
 ) -> Response<AnswerBody> {
+    if request.uri().path() == record::PATH {
+        return record::page(&engine);
+    }
     let mut exchange = Exchange::begin(&engine.record);
     let (head, body) = request.into_parts();
     let dialect = Dialect::of(head.uri.path());
     let route = Route::find(&head.method, head.uri.path());
-    let body = Limited::new(body, LARGEST_REQUEST).collect().await;
+    let body = Body::read(route.as_ref().ok(), body).await;
     let script = engine.script();
     let failure = failure_for(route.as_ref().ok(), &script);
     if matches!(failure, FailureMode::Reset { .. }) {
         exchange.answered();
     }
-    let reply = match body.map(Collected::to_bytes) {
-        Err(_too_large) => {
-            let error = ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request body too large");
-            error.into_reply(dialect)
-        }
+    let reply = match body {
+        Err(error) => error.into_reply(dialect),
         Ok(body) => {
-            engine.record.keep(RecordedRequest {
-                method: head.method,
-                uri: head.uri,
-                headers: head.headers,
-                body: body.clone(),
-            });
             let call = Call {
                 engine,
                 script: Arc::clone(&script),
-                body,
+                body: body.bytes,
+                content_type: head.headers.get(CONTENT_TYPE).cloned(),
+                content_encoding: head.headers.get(CONTENT_ENCODING).cloned(),
             };
+            let (method, uri) = (head.method.clone(), head.uri.clone());
+            call.engine.record.keep(RecordedRequest {
+                method: head.method,
+                uri: head.uri,
+                headers: head.headers,
+                body: call.body.clone(),
+            });
             match stopped_early(failure, &switch).await {
                 Some(error) => error.into_reply(dialect),
-                None => reply_to(call, route, dialect).await,
+                None => match route {
+                    Ok(route) => reply_to(&call, route, body.uploaded.as_deref())
+                        .await
+                        .unwrap_or_else(|error| error.into_reply(dialect)),
+                    Err(no_route) => no_reply(no_route, &method, &uri),
+                },
             }
         }
     };
     labelled(cut(reply.into_response(exchange), failure, switch), &script)
+}
+
+/// What came with a request: its bytes or, of an upload, only their digest.
+#[derive(Debug, Default)]
+struct Body {
+    bytes: Bytes,
+    uploaded: Option<String>,
+}
+
+impl Body {
+    async fn read(route: Option<&Route>, body: Incoming) -> Result<Self, ApiError> {
+        if let Some(Route::PutBlob(_)) = route {
+            return Ok(Self {
+                uploaded: blobs::digest_of(body).await,
+                ..Self::default()
+            });
+        }
+        let body = Limited::new(body, LARGEST_REQUEST).collect().await;
+        let body = body.map_err(|_too_large| {
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request body too large")
+        })?;
+        Ok(Self {
+            bytes: body.to_bytes(),
+            uploaded: None,
+        })
+    }
 }
 
 /// Applies the failures that come before any answer.
@@ -88,29 +146,54 @@ async fn stopped_early(failure: FailureMode, switch: &ResetSwitch) -> Option<Api
     }
 }
 
-async fn reply_to(call: Call, route: Result<Route, NoRoute>, dialect: Dialect) -> Reply {
-    let reply = match route {
-        Ok(Route::Root) => Ok(Reply::text(StatusCode::OK, "Ollama is running")),
-        Ok(Route::Version) => Ok(catalogue::version(&call)),
-        Ok(Route::Tags) => Ok(catalogue::tags(&call)),
-        Ok(Route::Ps) => Ok(catalogue::ps(&call)),
-        Ok(Route::Show) => catalogue::show(&call),
-        Ok(Route::OpenAiModels) => Ok(catalogue::openai_models(&call)),
-        Ok(Route::OpenAiModel(name)) => catalogue::openai_model(&call, &name),
-        Ok(Route::Generate) => ollama::generate(&call).await,
-        Ok(Route::Chat) => ollama::chat(&call).await,
-        Ok(Route::Embed) => ollama::embed(&call).await,
-        Ok(Route::Embeddings) => ollama::embeddings(&call).await,
-        Ok(Route::ChatCompletions) => openai::chat_completions(&call).await,
-        Ok(Route::Completions) => openai::completions(&call).await,
-        Ok(Route::OpenAiEmbeddings) => openai::embeddings(&call).await,
-        Err(NoRoute::Path) => Ok(Reply::text(StatusCode::NOT_FOUND, "404 page not found")),
-        Err(NoRoute::Method) => Ok(Reply::text(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "405 method not allowed",
-        )),
-    };
-    reply.unwrap_or_else(|error| error.into_reply(dialect))
+async fn reply_to(call: &Call, route: Route, uploaded: Option<&str>) -> Result<Reply, ApiError> {
+    match route {
+        Route::Root => Ok(Reply::text(StatusCode::OK, "Ollama is running")),
+        Route::Version => Ok(catalogue::version(call)),
+        Route::Status => Ok(account::status(call)),
+        Route::Tags => Ok(catalogue::tags(call)),
+        Route::Ps => Ok(catalogue::ps(call)),
+        Route::Show => catalogue::show(call),
+        Route::Pull => library::pull(call).await,
+        Route::Push => library::push(call).await,
+        Route::Create => library::create(call).await,
+        Route::Copy => library::copy(call),
+        Route::Delete => library::delete(call),
+        Route::PutBlob(digest) => blobs::put(call, &digest, uploaded),
+        Route::HasBlob(digest) => blobs::head(call, &digest),
+        Route::Account => Ok(account::unauthorized()),
+        Route::Cloud => account::cloud(call),
+        Route::Recommendations => Ok(account::recommendations(call)),
+        Route::OpenAiModels => Ok(catalogue::openai_models(call)),
+        Route::OpenAiModel(name) => catalogue::openai_model(call, &name),
+        Route::Generate => ollama::generate(call).await,
+        Route::Chat => ollama::chat(call).await,
+        Route::Embed => ollama::embed(call).await,
+        Route::Embeddings => ollama::embeddings(call).await,
+        Route::ChatCompletions => openai::chat_completions(call).await,
+        Route::Completions => openai::completions(call).await,
+        Route::OpenAiEmbeddings => openai_embeddings::embeddings(call).await,
+        Route::Responses => responses::responses(call).await,
+        Route::Transcriptions => audio::transcriptions(call).await,
+        Route::Messages => anthropic::messages(call).await,
+        Route::CountTokens => anthropic::count_tokens(call),
+    }
+}
+
+fn no_reply(no_route: NoRoute, method: &Method, uri: &Uri) -> Reply {
+    match no_route {
+        NoRoute::Path => Reply::text(StatusCode::NOT_FOUND, "404 page not found"),
+        NoRoute::Method => Reply::text(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed"),
+        NoRoute::Moved(path) => {
+            let status = if method == Method::GET {
+                StatusCode::MOVED_PERMANENTLY
+            } else {
+                StatusCode::TEMPORARY_REDIRECT
+            };
+            let query = uri.query().map(|query| format!("?{query}"));
+            Reply::moved(status, &format!("{path}{}", query.unwrap_or_default()))
+        }
+    }
 }
 
 fn failure_for(route: Option<&Route>, script: &RuntimeScript) -> FailureMode {
@@ -147,112 +230,4 @@ fn labelled(mut response: Response<AnswerBody>, script: &RuntimeScript) -> Respo
         response.headers_mut().insert(LABEL_HEADER, label);
     }
     response
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Route {
-    Root,
-    Version,
-    Tags,
-    Ps,
-    Show,
-    Generate,
-    Chat,
-    Embed,
-    Embeddings,
-    OpenAiModels,
-    OpenAiModel(String),
-    ChatCompletions,
-    Completions,
-    OpenAiEmbeddings,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum NoRoute {
-    Path,
-    Method,
-}
-
-impl Route {
-    fn find(method: &Method, path: &str) -> Result<Self, NoRoute> {
-        let (route, methods): (_, &[Method]) = match path {
-            "/" => (Self::Root, &[Method::GET, Method::HEAD]),
-            "/api/version" => (Self::Version, &[Method::GET, Method::HEAD]),
-            "/api/tags" => (Self::Tags, &[Method::GET, Method::HEAD]),
-            "/api/ps" => (Self::Ps, &[Method::GET]),
-            "/api/show" => (Self::Show, &[Method::POST]),
-            "/api/generate" => (Self::Generate, &[Method::POST]),
-            "/api/chat" => (Self::Chat, &[Method::POST]),
-            "/api/embed" => (Self::Embed, &[Method::POST]),
-            "/api/embeddings" => (Self::Embeddings, &[Method::POST]),
-            "/v1/models" => (Self::OpenAiModels, &[Method::GET]),
-            "/v1/chat/completions" => (Self::ChatCompletions, &[Method::POST]),
-            "/v1/completions" => (Self::Completions, &[Method::POST]),
-            "/v1/embeddings" => (Self::OpenAiEmbeddings, &[Method::POST]),
-            _ => match path.strip_prefix("/v1/models/") {
-                Some(name) if !name.is_empty() && !name.contains('/') => {
-                    (Self::OpenAiModel(percent_decoded(name)), &[Method::GET])
-                }
-                Some(_) | None => return Err(NoRoute::Path),
-            },
-        };
-        if methods.contains(method) {
-            Ok(route)
-        } else {
-            Err(NoRoute::Method)
-        }
-    }
-
-    fn runs_a_model(&self) -> bool {
-        match self {
-            Self::Generate
-            | Self::Chat
-            | Self::Embed
-            | Self::Embeddings
-            | Self::ChatCompletions
-            | Self::Completions
-            | Self::OpenAiEmbeddings => true,
-            Self::Root
-            | Self::Version
-            | Self::Tags
-            | Self::Ps
-            | Self::Show
-            | Self::OpenAiModels
-            | Self::OpenAiModel(_) => false,
-        }
-    }
-}
-
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escaped = tail.get(..2).filter(|_| *first == b'%');
-        let digits = escaped.and_then(|digits| std::str::from_utf8(digits).ok());
-        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(byte.unwrap_or(*first));
-        rest = byte.map_or(tail, |_| &tail[2..]);
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    #[rstest]
-    #[case(Method::GET, "/v1/models/a%2Fb%3Alatest", Ok(Route::OpenAiModel("a/b:latest".to_owned())))]
-    #[case(Method::GET, "/v1/models/50%", Ok(Route::OpenAiModel("50%".to_owned())))]
-    #[case(Method::HEAD, "/api/tags", Ok(Route::Tags))]
-    #[case(Method::DELETE, "/api/chat", Err(NoRoute::Method))]
-    #[case(Method::POST, "/api/generate/api/show", Err(NoRoute::Path))]
-    #[case(Method::GET, "/v1/models/", Err(NoRoute::Path))]
-    fn paths_and_methods_find_their_route(
-        #[case] method: Method,
-        #[case] path: &str,
-        #[case] expected: Result<Route, NoRoute>,
-    ) {
-        assert_eq!(Route::find(&method, path), expected);
-    }
 }

@@ -37,6 +37,12 @@ pub struct RuntimeScript {
     pub answer_tokens: Option<NonZeroU32>,
     /// Makes the answers of this runtime its own.
     pub seed: u64,
+    /// How long it takes to pull or push a model.
+    pub transfer_time: Duration,
+    /// Writes the same times and durations into every answer, so that equal requests get equal bytes.
+    pub fixed_clock: bool,
+    /// Whether its owner has forbidden what needs an account elsewhere.
+    pub cloud_disabled: bool,
     /// How it fails.
     pub failure: FailureMode,
     /// Which requests the failure hits.
@@ -100,6 +106,9 @@ impl Default for RuntimeScript {
             keep_alive: Duration::from_mins(5),
             answer_tokens: None,
             seed: 0,
+            transfer_time: Duration::ZERO,
+            fixed_clock: false,
+            cloud_disabled: false,
             failure: FailureMode::None,
             failure_scope: FailureScope::Inference,
         }
@@ -148,12 +157,7 @@ impl RuntimeScript {
 
     /// Finds a model by name; `:latest` may be left out, case does not matter.
     pub(super) fn model(&self, name: &str) -> Option<&Model> {
-        let last_part = name.rsplit('/').next().unwrap_or(name);
-        let tagged = if last_part.contains(':') {
-            name.to_owned()
-        } else {
-            format!("{name}:latest")
-        };
+        let tagged = with_tag(name);
         self.models
             .iter()
             .find(|model| model.name.eq_ignore_ascii_case(&tagged))
@@ -172,6 +176,16 @@ impl RuntimeScript {
             Some(limit) if limit < natural => (limit, DoneReason::Length),
             Some(_) | None => (natural, DoneReason::Stop),
         }
+    }
+}
+
+/// Returns the name with its tag, `:latest` unless it has one.
+pub(crate) fn with_tag(name: &str) -> String {
+    let last_part = name.rsplit('/').next().unwrap_or(name);
+    if last_part.contains(':') {
+        name.to_owned()
+    } else {
+        format!("{name}:latest")
     }
 }
 

@@ -32,6 +32,11 @@ impl Sequence {
         Self(hash)
     }
 
+    /// Returns another sequence that belongs to the same three.
+    pub(super) fn aside(&self) -> Self {
+        Self(mix(self.0))
+    }
+
     /// Returns the length of the answer when neither script nor request sets one.
     pub(super) fn natural_length(&self) -> u64 {
         SHORTEST_ANSWER + mix(self.0) % LENGTH_SPREAD

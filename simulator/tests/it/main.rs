@@ -5,4 +5,6 @@ mod fault_proxy;
 mod fleet;
 mod runtime_answers;
 mod runtime_failures;
+mod runtime_library;
+mod runtime_protocols;
 mod support;

@@ -87,6 +87,17 @@ pub(crate) async fn send(
     path: &str,
     body: &str,
 ) -> io::Result<Answer> {
+    send_with(addr, method, path, &[], body.as_bytes()).await
+}
+
+/// Sends one request with headers over a fresh connection.
+pub(crate) async fn send_with(
+    addr: SocketAddr,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Answer> {
     let stream = TcpStream::connect(addr).await?;
     stream.set_nodelay(true)?;
     let (mut sender, driver) = http1::handshake(TokioIo::new(stream))
@@ -94,11 +105,15 @@ pub(crate) async fn send(
         .map_err(io::Error::other)?;
     let mut connection = JoinSet::new();
     connection.spawn(async move { drop(driver.await) });
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(path)
-        .header("host", addr.to_string())
-        .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
+        .header("host", addr.to_string());
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request
+        .body(Full::new(Bytes::copy_from_slice(body)))
         .expect("the request is well-formed");
     let response = sender
         .send_request(request)
