@@ -44,6 +44,7 @@ use body::ProxyBody;
 use early::{Answering, Voice};
 use error::{Dialect, ProxyError};
 use machines::Ask;
+use machines::aim::AimError;
 use peek::{Peek, Prefix};
 use retry::RetryBudget;
 use route::{Inference, NoRoute, Route};
@@ -160,7 +161,13 @@ impl Proxy {
                 let story = self.begin(&head, peer);
                 machines::answer(self, machine, &selection, Ask { head, body, story }).await
             }
-            (Ok(Route::List(list)), None) => lists::answer(&self.0.registry, list, path),
+            (Ok(Route::List(list)), None) => match selection {
+                Selection::Any | Selection::All => lists::answer(&self.0.registry, list, path),
+                Selection::These(_) => {
+                    let (dialect, story) = (Dialect::of(path), self.begin(&head, peer));
+                    self.refuse(dialect, &ProxyError::Aim(AimError::OneAtATime), story)
+                }
+            },
             (Err(NoRoute::Method(allow)), None) => error::method_not_allowed(allow),
             (Err(NoRoute::Slash), None) => error::moved(&head),
             (Err(NoRoute::Path), None) => match Route::beyond(&head.method, path) {

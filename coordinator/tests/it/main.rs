@@ -14,6 +14,8 @@ mod fleet;
 mod heartbeat;
 mod limits;
 mod list;
+mod lists;
+mod machines;
 mod openapi;
 mod passing;
 mod persistence;

@@ -269,3 +269,160 @@ pub fn any(agents: &[AgentSnapshot], inference: Inference, only: &[AgentId]) -> 
     fitting.sort_by_key(|agent| !speaks_ollama(agent));
     fitting.into_iter().map(Contact::from).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use chrono::Utc;
+    use ollama_coordinator_common::protocol::runtime::Model;
+    use ollama_coordinator_common::protocol::view::AgentStatus;
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+    use crate::storage::agent::StoredAgent;
+
+    const MACHINES: [Machine; 10] = [
+        Machine::Show,
+        Machine::Pull,
+        Machine::Push,
+        Machine::Create,
+        Machine::Copy,
+        Machine::Delete,
+        Machine::Blob,
+        Machine::Setting,
+        Machine::Account,
+        Machine::Status,
+    ];
+
+    #[rstest]
+    #[case::show_any_that_has_it(Machine::Show, Some("a"), Ok("first of 1 2"))]
+    #[case::show_whatever_it_is(Machine::Show, None, Ok("first of 1 2 3"))]
+    #[case::push_one_that_has_it(Machine::Push, Some("B:7b"), Ok("first of 2"))]
+    #[case::push_what(Machine::Push, None, Err(StatusCode::BAD_REQUEST))]
+    #[case::delete_where_it_is(Machine::Delete, Some("A"), Ok("each of 1 2"))]
+    #[case::copy_where_it_is(Machine::Copy, Some("b:7b"), Ok("each of 2"))]
+    #[case::delete_what(Machine::Delete, None, Err(StatusCode::BAD_REQUEST))]
+    #[case::delete_what_nobody_has(Machine::Delete, Some("x"), Err(StatusCode::NOT_FOUND))]
+    #[case::delete_from_who_is_away(
+        Machine::Delete,
+        Some("c"),
+        Err(StatusCode::SERVICE_UNAVAILABLE)
+    )]
+    #[case::pull_where(Machine::Pull, Some("a"), Err(StatusCode::BAD_REQUEST))]
+    #[case::create_where(Machine::Create, None, Err(StatusCode::BAD_REQUEST))]
+    #[case::blob_where(Machine::Blob, None, Err(StatusCode::BAD_REQUEST))]
+    #[case::anybody(Machine::Account, None, Ok("first of 1 2 3"))]
+    fn nobody_named_in_a_fleet_of_three(
+        #[case] machine: Machine,
+        #[case] model: Option<&str>,
+        #[case] expected: Result<&str, StatusCode>,
+    ) {
+        let away = Some(UnroutableReason::Offline);
+        let mut fleet = vec![
+            agent(1, None, &["a:latest"]),
+            agent(2, None, &["a:latest", "b:7b"]),
+            agent(3, None, &[]),
+            agent(4, away, &["c:latest", "a:latest"]),
+            agent(5, None, &["a:latest"]),
+        ];
+        Arc::make_mut(&mut fleet[4].stored).runtime.kind = RuntimeKind::Openai;
+
+        let aimed = aim(machine, &Selection::Any, model, &fleet);
+
+        let shown = aimed.as_ref().map(shown).map_err(|error| error.status());
+        assert_eq!(shown, expected.map(str::to_owned));
+    }
+
+    #[test]
+    fn only_machine_is_asked_whatever_it_has() {
+        let fleet = [agent(1, None, &[])];
+
+        for machine in MACHINES {
+            for model in [None, Some("a")] {
+                let aimed = aim(machine, &Selection::Any, model, &fleet).unwrap();
+                assert!(shown(&aimed).ends_with("of 1"), "{machine:?} {aimed:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn named_machine_that_is_being_emptied_is_asked_and_one_that_is_away_is_not() {
+        let (draining, away) = (UnroutableReason::Draining, UnroutableReason::Unreachable);
+        let fleet = [
+            agent(1, Some(draining), &[]),
+            agent(2, None, &[]),
+            agent(3, Some(away), &[]),
+        ];
+        let these = |numbers: &[u128]| {
+            let ids = numbers.iter().copied().map(AgentId::from_u128);
+            aim(
+                Machine::Pull,
+                &Selection::These(ids.collect()),
+                None,
+                &fleet,
+            )
+        };
+
+        assert_eq!(shown(&these(&[2, 1]).unwrap()), "each of 2 1");
+        assert_eq!(these(&[1, 3]), Err(AimError::Away("gpu-3".to_owned())));
+    }
+
+    proptest! {
+        #[test]
+        fn change_goes_to_who_was_named_or_has_the_model_or_is_alone(
+            machine in proptest::sample::select(MACHINES.to_vec()),
+            fleet in proptest::collection::vec((any::<bool>(), any::<bool>()), 0..5),
+            model in proptest::option::of(proptest::sample::select(vec!["a", "b"])),
+        ) {
+            let away = |is_away| if is_away { Some(UnroutableReason::Offline) } else { None };
+            let models = |has: bool| -> &[&str] { if has { &["a:latest"] } else { &[] } };
+            let fleet: Vec<AgentSnapshot> = (1..)
+                .zip(&fleet)
+                .map(|(number, (is_away, has))| agent(number, away(*is_away), models(*has)))
+                .collect();
+            let there = fleet.iter().filter(|agent| agent.reason.is_none()).count();
+
+            let aimed = aim(machine, &Selection::Any, model, &fleet);
+
+            if let Ok(aimed) = aimed && machine.is_change() {
+                let (Aim::Each(contacts) | Aim::FirstOf(contacts)) = aimed;
+                for contact in &contacts {
+                    let agent = fleet.iter().find(|agent| agent.id() == contact.id).unwrap();
+                    prop_assert!(agent.reason.is_none());
+                    let has = model.is_some_and(|model| has_model(agent, model));
+                    prop_assert!(there == 1 || has && machine.needs_model());
+                }
+            }
+        }
+    }
+
+    fn shown(aimed: &Aim) -> String {
+        let (how, contacts) = match aimed {
+            Aim::FirstOf(contacts) => ("first of", contacts),
+            Aim::Each(contacts) => ("each of", contacts),
+        };
+        let names = contacts
+            .iter()
+            .map(|contact| contact.name.replace("gpu-", ""));
+        let names: Vec<String> = names.collect();
+        format!("{how} {}", names.join(" "))
+    }
+
+    fn agent(number: u128, reason: Option<UnroutableReason>, models: &[&str]) -> AgentSnapshot {
+        let id = AgentId::from_u128(number);
+        let name = format!("gpu-{number}");
+        let mut stored = StoredAgent::new(id, name, ([127, 0, 0, 1].into(), 1), Utc::now());
+        stored.runtime.models = models.iter().copied().map(Model::named).collect();
+        AgentSnapshot {
+            last_seen: stored.last_seen,
+            stored: Arc::new(stored),
+            status: AgentStatus::Online,
+            reason,
+            draining: false,
+            metrics: None,
+            in_flight: 0,
+        }
+    }
+}
