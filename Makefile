@@ -23,7 +23,8 @@ lint: ## check formatting, clippy and rustdoc, warnings denied
 fmt: ## format the Rust code
 	cargo fmt --all
 
-bench: ## the benchmarks
+bench: ## the benchmarks (installs what the proxy is measured beside, says what)
+	bench/peers.sh
 	cargo build --release --package ollama-coordinator --package ollama-agent
 	cargo run --release --package ollama-coordinator-bench
 

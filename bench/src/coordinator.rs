@@ -120,12 +120,14 @@ fn program(name: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-fn free_addr() -> anyhow::Result<SocketAddr> {
+/// Returns an address of this machine at which nobody listens.
+pub(crate) fn free_addr() -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok(listener.local_addr()?)
 }
 
-async fn answers(addr: SocketAddr, request: &[u8]) -> anyhow::Result<()> {
+/// Waits until `request` succeeds at `addr`.
+pub(crate) async fn answers(addr: SocketAddr, request: &[u8]) -> anyhow::Result<()> {
     let deadline = Instant::now() + READY_WITHIN;
     loop {
         if let Ok(mut connection) = Connection::open(addr).await

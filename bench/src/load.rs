@@ -1,4 +1,5 @@
-//! Closed-loop load: so many connections, each sends its next request when the last is answered.
+//! Load: closed loop, where each connection sends its next request when the last is answered, and
+//! at a fixed rate, whatever the answers take.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::client::Connection;
 
@@ -159,4 +160,55 @@ async fn work(
         }
         outcome.latencies.push(sent.elapsed());
     }
+}
+
+/// Sends `request` so many times per second over `connections`, for `lasting`. A request that has
+/// to wait for a connection counts from when it was due.
+pub(crate) async fn at_rate(
+    addr: SocketAddr,
+    request: &[u8],
+    connections: u32,
+    per_second: u32,
+    lasting: Duration,
+) -> anyhow::Result<Outcome> {
+    let distance = Duration::from_secs(1) / per_second;
+    let request: Arc<[u8]> = request.into();
+    let mut opened = Vec::new();
+    for _ in 0..connections {
+        let connection = Connection::open(addr).await;
+        opened.push(connection.context("cannot connect for the load")?);
+    }
+    let started = Instant::now();
+    let mut workers = JoinSet::new();
+    for (mut connection, turn) in opened.into_iter().zip(0..connections) {
+        let request = Arc::clone(&request);
+        workers.spawn(async move {
+            let mut outcome = Outcome::default();
+            let mut after = distance * turn;
+            while after < lasting {
+                let due = started + after;
+                let late = due < Instant::now();
+                sleep_until(due).await;
+                // The timer itself is up to a millisecond late, which is not the server's fault.
+                let counted_from = if late { due } else { Instant::now() };
+                match connection.send(&request).await {
+                    Ok(answer) if answer.is_success() => outcome.succeeded += 1,
+                    Ok(refused) => outcome.fail(format!("a request got {}", refused.status)),
+                    Err(broken) => outcome.fail(broken.to_string()),
+                }
+                outcome.latencies.push(counted_from.elapsed());
+                if started.elapsed() > lasting {
+                    break;
+                }
+                after += distance * connections;
+            }
+            outcome
+        });
+    }
+    let mut outcome = Outcome::default();
+    while let Some(done) = workers.join_next().await {
+        outcome.add(done?);
+    }
+    outcome.took = started.elapsed();
+    Ok(outcome)
 }

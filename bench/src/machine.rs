@@ -1,8 +1,10 @@
-//! The machine as a whole: how much of it others use, and how many files may be open.
+//! The machine as a whole: how much of it others use, which processors are whose, and how many
+//! files may be open.
 
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::time::{Instant, sleep};
 
 use crate::process::{ticks, tree_cpu};
@@ -21,6 +23,55 @@ pub(crate) fn raise_open_files() -> std::io::Result<()> {
     };
     setrlimit(Resource::Nofile, wanted)?;
     Ok(())
+}
+
+/// Two processors: one for the program under test, one for everything else. A machine that has
+/// only one shares it.
+#[derive(Debug)]
+pub(crate) struct Halves {
+    all: CpuSet,
+    tested: CpuSet,
+    load: CpuSet,
+}
+
+impl Halves {
+    /// Takes the first two processors that this thread may use.
+    pub(crate) fn find() -> std::io::Result<Self> {
+        let all = sched_getaffinity(None)?;
+        let mut usable = (0..CpuSet::MAX_CPU).filter(|&cpu| all.is_set(cpu));
+        let only = |cpu| {
+            let mut set = CpuSet::new();
+            set.set(cpu);
+            set
+        };
+        Ok(match (usable.next(), usable.next()) {
+            (Some(first), Some(second)) => Self {
+                all,
+                tested: only(first),
+                load: only(second),
+            },
+            _ => Self {
+                all,
+                tested: all,
+                load: all,
+            },
+        })
+    }
+
+    /// Moves this thread, and what it starts from now on, to where the load is.
+    pub(crate) fn to_load(&self) -> std::io::Result<()> {
+        Ok(sched_setaffinity(None, &self.load)?)
+    }
+
+    /// Lets this thread go where it could at first.
+    pub(crate) fn to_all(&self) -> std::io::Result<()> {
+        Ok(sched_setaffinity(None, &self.all)?)
+    }
+
+    /// Moves this thread, and what it starts from now on, to where the program under test is.
+    pub(crate) fn to_tested(&self) -> std::io::Result<()> {
+        Ok(sched_setaffinity(None, &self.tested)?)
+    }
 }
 
 /// Watches what others do with the processors.

@@ -2,12 +2,14 @@
 //!
 //! Every figure that depends on the machine is a ratio against an anchor that is measured next to
 //! it in the same run. Read in this order: [`plan`] (what is measured, in which order), [`measures`]
-//! (one file per subject), [`load`] and [`client`] (the load generator), [`process`] and
+//! (one file per subject), [`load`], [`streams`] and [`client`] (the load generator), [`peers`] and
+//! [`upstream`] (what the proxy is compared with, and what stands behind it), [`process`] and
 //! [`machine`] (what it costs), [`table`] (how it is shown). Nothing leaves this machine.
 
 use std::net::SocketAddr;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
 
 mod anchor;
 mod client;
@@ -16,16 +18,19 @@ mod fleet;
 mod load;
 mod machine;
 mod measures;
+mod peers;
 mod plan;
 mod process;
+mod streams;
 mod table;
+mod upstream;
 
 /// Measures the coordinator and the agent side by side with anchors.
 #[derive(Debug, Parser)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Less of everything: a minute instead of six, and coarser figures
+    /// Less of everything: three minutes instead of eleven, and coarser figures
     #[arg(long)]
     quick: bool,
     /// Only the measures whose subject contains this text
@@ -41,14 +46,31 @@ enum Command {
         /// Where to listen.
         addr: SocketAddr,
     },
+    /// Serve what the proxies are measured in front of (the benchmark starts this itself)
+    #[command(hide = true)]
+    Upstream {
+        /// Where to listen.
+        addrs: Vec<SocketAddr>,
+    },
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     machine::raise_open_files()?;
     match cli.command {
-        Some(Command::Anchor { addr }) => anchor::serve(addr).await,
-        None => plan::run(plan::Scale::new(cli.quick), cli.only.as_deref()).await,
+        Some(Command::Anchor { addr }) => Builder::new_multi_thread()
+            .enable_all()
+            .build()?
+            .block_on(anchor::serve(addr)),
+        Some(Command::Upstream { addrs }) => one_thread()?.block_on(upstream::serve(&addrs)),
+        None => Builder::new_multi_thread()
+            .enable_all()
+            .build()?
+            .block_on(plan::run(plan::Scale::new(cli.quick), cli.only.as_deref())),
     }
+}
+
+/// Returns a runtime that needs one processor only.
+fn one_thread() -> std::io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::coordinator::{Coordinator, Leases, start_anchor, work_dir};
 use crate::fleet::Fleet;
 use crate::machine::{Foreign, wait_for_quiet};
-use crate::measures::{agent, cadence, detection, heartbeats, lists, memory, proxy};
+use crate::measures::{agent, cadence, detection, heartbeats, lists, memory, peers, proxy};
 use crate::measures::{registrations, restart};
 use crate::process::Process;
 use crate::table::{Aim, HEAD, Row};
@@ -23,6 +23,8 @@ pub(crate) struct Scale {
     pub(crate) largest: u64,
     /// How often a figure is measured; the median counts.
     pub(crate) rounds: u64,
+    /// How often each program is measured beside its peers; the median counts.
+    pub(crate) peer_rounds: u64,
     /// How long one window lasts.
     pub(crate) window: Duration,
     /// How long a fleet is held at the default cadence.
@@ -36,6 +38,7 @@ impl Scale {
             return Self {
                 largest: 20_000,
                 rounds: 2,
+                peer_rounds: 1,
                 window: Duration::from_millis(500),
                 hold: Duration::from_secs(8),
             };
@@ -43,6 +46,7 @@ impl Scale {
         Self {
             largest: 100_000,
             rounds: 5,
+            peer_rounds: 5,
             window: Duration::from_secs(1),
             hold: Duration::from_secs(25),
         }
@@ -80,6 +84,11 @@ pub(crate) fn show(foreign: &Foreign, measure: &str, result: String, anchor: Str
         aim,
         foreign: foreign.processors(),
     };
+    show_row(&row);
+}
+
+/// Like [`show`], for a row whose foreign load was watched elsewhere.
+pub(crate) fn show_row(row: &Row) {
     say(&row.to_string());
 }
 
@@ -118,7 +127,14 @@ pub(crate) async fn run(scale: Scale, only: Option<&str>) -> anyhow::Result<()> 
     if wanted("proxy") {
         proxy::measure(&mut bench).await?;
     }
+    let mut tables = String::new();
+    if wanted("peers") {
+        tables = peers::measure(scale).await?;
+    }
     idle.finish().await?;
+    if !tables.is_empty() {
+        say(&format!("\n{tables}"));
+    }
     say(&format!("\nTook {:.0} s.", started.elapsed().as_secs_f64()));
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! A program under test: started, metered and stopped; and what all of them use together.
 
-use std::fs;
+use std::fs::{self, File};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -21,7 +21,16 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts `command`, silent and without this process's own settings for the product.
-    pub(crate) fn start(mut command: Command) -> anyhow::Result<Self> {
+    pub(crate) fn start(command: Command) -> anyhow::Result<Self> {
+        Self::spawn(command, Stdio::null(), Stdio::null())
+    }
+
+    /// Like [`Self::start`], with what it says in `log`.
+    pub(crate) fn start_logged(command: Command, log: &File) -> anyhow::Result<Self> {
+        Self::spawn(command, log.try_clone()?.into(), log.try_clone()?.into())
+    }
+
+    fn spawn(mut command: Command, output: Stdio, errors: Stdio) -> anyhow::Result<Self> {
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("OLLAMA_") {
                 command.env_remove(name);
@@ -30,8 +39,8 @@ impl Process {
         let child = command
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
             .kill_on_drop(true)
             .spawn()
             .with_context(|| {
@@ -41,24 +50,24 @@ impl Process {
         Ok(Self { child, pid })
     }
 
-    /// Returns the processor time it and its children have used.
+    /// Returns the processor time it and everything it has started have used.
     pub(crate) fn cpu(&self) -> Duration {
-        cpu_of(&format!("/proc/{}/stat", self.pid))
+        tree(self.pid).into_iter().map(cpu_of).sum()
     }
 
-    /// Returns its resident memory in bytes.
+    /// Returns the resident memory of it and of everything it has started, in bytes.
     pub(crate) fn memory(&self) -> u64 {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok());
-        kib.unwrap_or(0) * 1024
+        tree(self.pid).into_iter().map(memory_of).sum()
+    }
+
+    /// Returns whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Asks it to stop and waits until it has.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
-        if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
-            kill_process(pid, Signal::TERM)?;
-        }
+        signal(self.pid, Signal::TERM);
         timeout(STOP_WITHIN, self.child.wait())
             .await
             .context("the program did not stop")??;
@@ -71,18 +80,48 @@ impl Process {
     }
 }
 
+impl Drop for Process {
+    /// What it has started outlives it when it is killed.
+    fn drop(&mut self) {
+        if !self.has_ended() {
+            for pid in tree(self.pid).into_iter().rev() {
+                signal(pid, Signal::KILL);
+            }
+        }
+    }
+}
+
 /// Returns the processor time of this process and of everything it has started.
 pub(crate) fn tree_cpu() -> Duration {
-    let threads = fs::read_dir("/proc/self/task").into_iter().flatten();
-    let children =
-        threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok());
-    let running: Duration = children
-        .flat_map(|pids| {
-            let stat = |pid: &str| cpu_of(&format!("/proc/{pid}/stat"));
-            pids.split_ascii_whitespace().map(stat).collect::<Vec<_>>()
-        })
-        .sum();
-    cpu_of("/proc/self/stat") + running
+    tree(std::process::id()).into_iter().map(cpu_of).sum()
+}
+
+/// Returns a process and everything below it.
+fn tree(root: u32) -> Vec<u32> {
+    let mut pids = vec![root];
+    let mut at = 0;
+    while let Some(pid) = pids.get(at) {
+        let threads = fs::read_dir(format!("/proc/{pid}/task"));
+        let threads: Vec<_> = threads.into_iter().flatten().flatten().collect();
+        for thread in threads {
+            let children = fs::read_to_string(thread.path().join("children"));
+            let children = children.unwrap_or_default();
+            pids.extend(
+                children
+                    .split_ascii_whitespace()
+                    .flat_map(str::parse::<u32>),
+            );
+        }
+        at += 1;
+    }
+    pids
+}
+
+fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        // It may have ended just now.
+        kill_process(pid, signal).ok();
+    }
 }
 
 /// Returns so many clock ticks as a time.
@@ -91,10 +130,17 @@ pub(crate) fn ticks(ticks: u64) -> Duration {
 }
 
 /// Reads user and system time, of the process and of its children that have ended.
-fn cpu_of(stat: &str) -> Duration {
-    let text = fs::read_to_string(stat).unwrap_or_default();
+fn cpu_of(pid: u32) -> Duration {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name before the last parenthesis may hold anything.
     let after_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
     let times = after_name.split_ascii_whitespace().skip(11).take(4);
     ticks(times.filter_map(|field| field.parse::<u64>().ok()).sum())
+}
+
+fn memory_of(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
 }

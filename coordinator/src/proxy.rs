@@ -50,7 +50,7 @@ use retry::RetryBudget;
 use route::{Inference, NoRoute, Route};
 use selector::{Selection, SelectorError};
 use story::{Story, Storybook};
-use target::Target;
+use target::{BodyMemory, Target};
 use upstream::UpstreamClient;
 
 /// Names the agent that answered.
@@ -73,6 +73,7 @@ struct Shared {
     storybook: Storybook,
     settings: ProxySettings,
     budget: RetryBudget,
+    memory: BodyMemory,
     clients: RandomState,
     relayed: AtomicU64,
     unanswered: AtomicU64,
@@ -99,6 +100,7 @@ impl Proxy {
             storybook: Storybook::default(),
             settings,
             budget: RetryBudget::default(),
+            memory: BodyMemory::default(),
             clients: RandomState::new(),
             relayed: AtomicU64::new(0),
             unanswered: AtomicU64::new(0),
@@ -238,7 +240,7 @@ impl Proxy {
         if hops::has_passed(&head.headers, hop) {
             return Err(ProxyError::Loop);
         }
-        let body = target::collect(body).await?;
+        let (body, held) = target::collect(body, &self.0.memory).await?;
         let (peek, unreadable) = match Peek::of(&head.headers, &body, Prefix::Ignored) {
             Ok(peek) => (peek, None),
             Err(error) => (Peek::default(), Some(error)),
@@ -250,6 +252,7 @@ impl Proxy {
             uri: head.uri.clone(),
             headers: forward::headers_for_agents(&head.headers, hop),
             body,
+            held,
         };
         Ok((target, unreadable))
     }

@@ -20,9 +20,13 @@ use crate::balancer::permit::{Failure, Outcome, Permit};
 use crate::balancer::{AcquireError, Acquired, Waiter, Wanted};
 
 /// The most agents that are tried for one request, those included that cannot be connected to.
-const MAX_ATTEMPTS: usize = 8;
+const MAX_ATTEMPTS: usize = 16;
 /// No further agent is tried when so much time has gone by without a connection.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// How long it is tried again when every agent has just gone: a runtime that restarts is back soon.
+const OUTAGE: Duration = Duration::from_secs(3);
+/// The pause before it is tried again then.
+const PAUSE: Duration = Duration::from_millis(250);
 /// How often a request that an agent has seen is sent to another one.
 const MAX_RETRIES: usize = 2;
 /// How often the place in the queue is noted.
@@ -31,10 +35,27 @@ const NOTE_PLACE: Duration = Duration::from_secs(1);
 /// What has been tried for one request.
 struct Tried {
     agents: Vec<AgentId>,
+    attempts: usize,
     since: Instant,
     retries: usize,
-    /// What the first agent that answered said, in case nobody says better.
+    /// What the last agent that answered said, in case nobody says better.
     refusal: Option<Refusal>,
+    /// Why the last agent did not answer.
+    failure: Option<ForwardError>,
+}
+
+/// What comes after an attempt.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives for a moment, on the stack"
+)]
+enum Step {
+    /// The answer, and the slot it takes.
+    Answered(Answer, Permit),
+    /// Another agent may do it.
+    GoOn,
+    /// Nobody is tried any more.
+    GiveUp,
 }
 
 /// An answer that another agent may do better.
@@ -54,12 +75,7 @@ impl Proxy {
         mut story: Story,
     ) -> Response<ProxyBody> {
         self.0.budget.deposit();
-        let mut tried = Tried {
-            agents: Vec::new(),
-            since: Instant::now(),
-            retries: 0,
-            refusal: None,
-        };
+        let mut tried = Tried::nobody();
         loop {
             let wanted = Wanted {
                 model: &target.peek.model,
@@ -71,43 +87,72 @@ impl Proxy {
             };
             let permit = match self.acquire(wanted, &tried, &mut story).await {
                 Ok(permit) => permit,
+                Err(error) if tried.may_wait(error) => {
+                    tokio::time::sleep(PAUSE).await;
+                    tried.agents.clear();
+                    continue;
+                }
                 Err(error) => return self.give_up(inference, &target, tried, error, story),
             };
-            story.attempt(&permit);
-            let agent = permit.candidate().id;
-            let patience = self.0.settings.first_byte_timeout;
-            let link = permit.candidate().link;
-            let upstream = &self.0.upstream;
-            let mut headers = target.headers.clone();
-            story.mark(&mut headers);
-            match forward::attempt(upstream, link, (&target, headers), inference, patience).await {
-                Ok(answer) => match forward::failure_in(&answer.head) {
-                    Some(failure) if self.may_retry(inference, &mut tried) => {
-                        permit.settle(Outcome::Failure(failure), None);
-                        story.attempt_failed(Outcome::Failure(failure));
-                        tried.agents.push(agent);
-                        tried.refusal = Some(Refusal {
-                            answer,
-                            agent,
-                            failure,
-                        });
-                    }
-                    Some(_) | None => {
-                        let answer = (answer, agent);
-                        return self.relay(inference.dialect, answer, Some(permit), story);
-                    }
-                },
-                Err(error) => {
-                    self.note_failure(permit, &error, &mut story);
-                    tried.agents.push(agent);
-                    if !self.may_go_on(inference, &error, &mut tried) {
-                        let error = match error {
-                            ForwardError::NotConnected(_) => ProxyError::Unreachable,
-                            error => ProxyError::Failed(error),
-                        };
-                        return self.refuse(inference.dialect, &error, story);
-                    }
+            let step = self.try_agent(inference, &target, permit, &mut tried, &mut story);
+            match step.await {
+                Step::Answered(answer, permit) => {
+                    let answer = (answer, permit.candidate().id);
+                    return self.relay(inference.dialect, answer, Some(permit), story);
                 }
+                Step::GoOn => {}
+                Step::GiveUp => {
+                    let error = AcquireError::Exhausted;
+                    return self.give_up(inference, &target, tried, error, story);
+                }
+            }
+        }
+    }
+
+    /// Sends the request to one agent and judges what comes of it.
+    async fn try_agent(
+        &self,
+        inference: Inference,
+        target: &Target,
+        permit: Permit,
+        tried: &mut Tried,
+        story: &mut Story,
+    ) -> Step {
+        story.attempt(&permit);
+        tried.attempts += 1;
+        let agent = permit.candidate().id;
+        let link = permit.candidate().link;
+        let mut headers = target.headers.clone();
+        story.mark(&mut headers);
+        let patience = self.0.settings.first_byte_timeout;
+        let sent = forward::attempt(
+            &self.0.upstream,
+            link,
+            (target, headers),
+            inference,
+            patience,
+        );
+        match sent.await {
+            Ok(answer) => match forward::failure_in(&answer.head) {
+                Some(failure) if self.may_retry(inference, tried) => {
+                    permit.settle(Outcome::Failure(failure), None);
+                    story.attempt_failed(Outcome::Failure(failure));
+                    tried.agents.push(agent);
+                    tried.refusal = Some(Refusal {
+                        answer,
+                        agent,
+                        failure,
+                    });
+                    Step::GoOn
+                }
+                Some(_) | None => Step::Answered(answer, permit),
+            },
+            Err(error) => {
+                self.note_failure(permit, &error, story);
+                tried.agents.push(agent);
+                let goes_on = self.may_go_on(inference, &error, tried);
+                tried.failure = Some(error);
+                if goes_on { Step::GoOn } else { Step::GiveUp }
             }
         }
     }
@@ -162,9 +207,12 @@ impl Proxy {
         if let Some(Refusal { answer, agent, .. }) = tried.refusal {
             return self.relay(inference.dialect, (answer, agent), None, story);
         }
-        let error = match error {
-            AcquireError::Exhausted => ProxyError::Unreachable,
-            error => ProxyError::NoAgent {
+        let error = match (error, tried.failure) {
+            (AcquireError::Exhausted, Some(ForwardError::NotConnected(_))) => {
+                ProxyError::Unreachable
+            }
+            (AcquireError::Exhausted, Some(failure)) => ProxyError::Failed(failure),
+            (error, _) => ProxyError::NoAgent {
                 model: target.peek.model.clone(),
                 error,
             },
@@ -190,7 +238,7 @@ impl Proxy {
     fn may_go_on(&self, inference: Inference, error: &ForwardError, tried: &mut Tried) -> bool {
         match error {
             ForwardError::NotConnected(_) => {
-                tried.agents.len() < MAX_ATTEMPTS && tried.since.elapsed() < CONNECT_TIME
+                tried.attempts < MAX_ATTEMPTS && tried.since.elapsed() < CONNECT_TIME
             }
             ForwardError::Broken(_) | ForwardError::Silent(_) => self.may_retry(inference, tried),
         }
@@ -200,7 +248,7 @@ impl Proxy {
     fn may_retry(&self, inference: Inference, tried: &mut Tried) -> bool {
         let may = inference.is_repeatable
             && tried.retries < MAX_RETRIES
-            && tried.agents.len() < MAX_ATTEMPTS
+            && tried.attempts < MAX_ATTEMPTS
             && self.0.budget.withdraw();
         tried.retries += usize::from(may);
         may
@@ -208,6 +256,24 @@ impl Proxy {
 }
 
 impl Tried {
+    fn nobody() -> Self {
+        Self {
+            agents: Vec::new(),
+            attempts: 0,
+            since: Instant::now(),
+            retries: 0,
+            refusal: None,
+            failure: None,
+        }
+    }
+
+    /// Returns whether an agent may be back soon: all are gone, one of them just now.
+    fn may_wait(&self, error: AcquireError) -> bool {
+        let all_are_gone = matches!(error, AcquireError::Exhausted | AcquireError::NotRoutable);
+        let just_now = self.refusal.is_none() && self.failure.is_some();
+        all_are_gone && just_now && self.since.elapsed() < OUTAGE
+    }
+
     /// Returns whether some agent's answer is better than waiting for another agent: one that does
     /// not have the model says nothing.
     fn has_an_answer(&self) -> bool {

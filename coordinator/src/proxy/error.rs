@@ -160,6 +160,9 @@ pub enum ProxyError {
     /// The body is too large.
     #[error("the body is larger than {MAX_BODY_BYTES} bytes")]
     TooLarge,
+    /// All bodies together take as much memory as they may.
+    #[error("too many large requests are being served, please try again")]
+    NoMemory,
     /// An agent has sent a request of this coordinator back to it.
     #[error(
         "the request came back to the coordinator: an agent's runtime address leads to the \
@@ -199,6 +202,7 @@ impl ProxyError {
             Self::BadBody(_) | Self::NotJson(_) => StatusCode::BAD_REQUEST,
             Self::BodyPaused(_) => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoMemory => StatusCode::SERVICE_UNAVAILABLE,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Selector(error) => error.status(),
             Self::Aim(error) => error.status(),
@@ -232,6 +236,7 @@ impl ProxyError {
             | Self::Selector(_)
             | Self::Aim(_)
             | Self::NotReached(_)
+            | Self::NoMemory
             | Self::Unreachable
             | Self::Failed(_) => self.to_string(),
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::response::Parts;
 use axum::http::{HeaderMap, Request, StatusCode};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt as _, Full};
 use ollama_coordinator_common::id::InstanceId;
@@ -18,11 +18,14 @@ use super::upstream::{Repeat, RequestBody, SendError, UpstreamBody, UpstreamClie
 use crate::balancer::permit::Failure;
 use crate::registry::agent::Link;
 
+/// Answers of a known length up to this one are sent on whole.
+const SHORT: u64 = 1024 * 1024;
+
 /// An answer of which the first bytes are there.
 pub struct Answer {
     /// Its head.
     pub head: Parts,
-    /// Its first frame; `None`: it has no body.
+    /// Its first bytes, all of them if it is short; `None`: it has no body.
     pub first: Option<Frame<Bytes>>,
     /// What follows.
     pub rest: UpstreamBody,
@@ -88,11 +91,7 @@ pub async fn attempt(
     let answered = async {
         let answer = upstream.send(link, request, repeat).await?;
         let (head, mut rest) = answer.into_parts();
-        let first = if rest.is_end_stream() {
-            None
-        } else {
-            rest.frame().await.transpose().map_err(SendError::Broken)?
-        };
+        let first = begin(&mut rest).await.map_err(SendError::Broken)?;
         Ok((head, first, rest))
     };
     match timeout_at(sent + patience, answered).await {
@@ -107,6 +106,26 @@ pub async fn attempt(
         Ok(Err(SendError::Broken(error))) => Err(ForwardError::Broken(error.into())),
         Err(_elapsed) => Err(ForwardError::Silent(patience)),
     }
+}
+
+/// Reads the first bytes of a body. One that is short and has a known length is read to its end:
+/// a client has no use for a part of it, and what breaks can then be had from another agent.
+async fn begin(body: &mut UpstreamBody) -> Result<Option<Frame<Bytes>>, hyper::Error> {
+    if body.is_end_stream() {
+        return Ok(None);
+    }
+    let length = body.size_hint().exact().unwrap_or(u64::MAX);
+    let first = body.frame().await.transpose()?;
+    if length > SHORT || body.is_end_stream() {
+        return Ok(first);
+    }
+    let mut whole = BytesMut::new();
+    let mut next = first;
+    while let Some(frame) = next {
+        whole.extend_from_slice(frame.data_ref().unwrap_or(&Bytes::new()));
+        next = body.frame().await.transpose()?;
+    }
+    Ok(Some(Frame::data(whole.freeze())))
 }
 
 /// Returns what an answer says of its agent, if it is one that another agent may do better.

@@ -20,7 +20,7 @@ use super::peek::{Peek, Prefix};
 use super::route::{Inference, Machine};
 use super::selector::Selection;
 use super::story::Story;
-use super::target::{self, Target};
+use super::target::{self, HeldMemory, Target};
 use super::upstream::{Repeat, RequestBody};
 use super::{Proxy, forward, hops};
 use crate::balancer::permit::Outcome;
@@ -55,8 +55,11 @@ pub struct Errand {
 /// A body that is passed on or was read.
 enum Arrived {
     Passing(Incoming),
-    Whole(Bytes),
+    Whole(Kept),
 }
+
+/// A body that was read, and the memory that it takes.
+type Kept = (Bytes, HeldMemory);
 
 /// Has the machines answer that the request is meant for.
 pub async fn answer(
@@ -91,7 +94,7 @@ pub async fn answer(
         (aimed, body) => {
             let body = match body {
                 Arrived::Whole(body) => Ok(body),
-                Arrived::Passing(body) => target::collect(body).await,
+                Arrived::Passing(body) => target::collect(body, &proxy.0.memory).await,
             };
             match (aimed, body) {
                 (_, Err(error)) => proxy.refuse(dialect, &error, story),
@@ -150,7 +153,7 @@ pub async fn ask_any(
         is_change: false,
         repeat: Repeat::Never,
     };
-    pass::whole(proxy, &contacts, errand, target.body, story).await
+    pass::whole(proxy, &contacts, errand, (target.body, target.held), story).await
 }
 
 /// Finds out who is asked, reading the body if it has to say so.
@@ -161,8 +164,8 @@ async fn find(
     (headers, body): (&HeaderMap, Incoming),
 ) -> Result<(Result<Aim, AimError>, Arrived), ProxyError> {
     let (body, model) = if machine.needs_model() && *selection == Selection::Any {
-        let body = target::collect(body).await?;
-        let model = model_of(machine, headers, &body);
+        let body = target::collect(body, &proxy.0.memory).await?;
+        let model = model_of(machine, headers, &body.0);
         (Arrived::Whole(body), model)
     } else {
         (Arrived::Passing(body), None)

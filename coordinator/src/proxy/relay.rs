@@ -253,3 +253,116 @@ impl Passed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::http::HeaderMap;
+    use futures_util::StreamExt as _;
+    use http_body_util::{BodyExt as _, StreamBody};
+    use ollama_coordinator_common::id::AgentId;
+    use rstest::rstest;
+
+    use super::*;
+    use crate::proxy::story::Storybook;
+    use crate::registry::agent::{Candidate, Link};
+
+    const ERROR: &str = r#"{"error":"the agent that was answering broke off"}"#;
+    const IDLE: Duration = Duration::from_mins(2);
+
+    /// Relays chunks, each after a pause, and then a break; returns what the client gets.
+    async fn relayed(chunks: &[(Duration, &'static str)], last_word: Option<LastWord>) -> String {
+        let chunks = futures_util::stream::iter(chunks.to_vec()).then(async |(pause, text)| {
+            tokio::time::sleep(pause).await;
+            Ok(Frame::data(Bytes::from_static(text.as_bytes())))
+        });
+        let broken = futures_util::stream::iter([Err(BoxError::from("reset"))]);
+        let rest = StreamBody::new(Box::pin(chunks.chain(broken)));
+        let now = Instant::now();
+        let passed = Passed::since(now, now);
+        let mut body = RelayBody::watching(None, rest, (IDLE, last_word), passed, account());
+        let mut text = String::new();
+        while let Some(Ok(frame)) = body.frame().await {
+            text.push_str(str::from_utf8(frame.data_ref().unwrap()).unwrap());
+        }
+        text
+    }
+
+    fn account() -> Account {
+        let permit = Permit::claim(Candidate {
+            id: AgentId::new(),
+            name: "gpu".into(),
+            link: Link::Direct(([127, 0, 0, 1], 9).into()),
+            speaks_ollama: true,
+            in_flight: Arc::default(),
+        });
+        let client = [127, 0, 0, 1].into();
+        Account {
+            permit: Some(permit),
+            story: Storybook::default().begin("POST", "/api/chat", &HeaderMap::new(), client),
+        }
+    }
+
+    #[rstest]
+    #[case::whole_line(&["{\"a\":1}\n"], "{\"a\":1}\n")]
+    #[case::half_a_line(&["{\"a\":1}\n", "{\"b"], "{\"a\":1}\n{\"b\n")]
+    #[case::nothing_after_the_line(&["{\"a\":1}\n", ""], "{\"a\":1}\n")]
+    #[case::nothing_at_all(&[], "")]
+    #[tokio::test]
+    async fn error_of_a_broken_stream_has_a_line_of_its_own(
+        #[case] chunks: &[&'static str],
+        #[case] before: &str,
+    ) {
+        let chunks: Vec<_> = chunks.iter().map(|text| (Duration::ZERO, *text)).collect();
+
+        let text = relayed(&chunks, Some(LastWord::Line)).await;
+
+        assert_eq!(text, format!("{before}{ERROR}\n"));
+    }
+
+    #[rstest]
+    #[case::whole_event("data: 1\n\n", "data: 1\n\n")]
+    #[case::half_an_event("data: 1", "data: 1\n\n")]
+    #[case::open_event("data: 1\n", "data: 1\n\n\n")]
+    #[tokio::test]
+    async fn error_of_a_broken_stream_is_an_event_of_its_own(
+        #[case] chunk: &'static str,
+        #[case] before: &str,
+        #[values(LastWord::OpenAiEvent, LastWord::AnthropicEvent)] last_word: LastWord,
+    ) {
+        let text = relayed(&[(Duration::ZERO, chunk)], Some(last_word)).await;
+
+        let rest = text.strip_prefix(before).expect(&text);
+        let event = match last_word {
+            LastWord::AnthropicEvent => "event: error\ndata: {\"",
+            LastWord::OpenAiEvent | LastWord::Line => "data: {\"error\":",
+        };
+        assert!(rest.starts_with(event) && rest.ends_with("}\n\n"), "{text}");
+    }
+
+    #[rstest]
+    #[case::before_the_next_chunk(&[IDLE], "")]
+    #[case::between_two_chunks(&[Duration::ZERO, IDLE], "first\n")]
+    #[case::after_many_short_pauses(&[IDLE / 2, IDLE], "first\n")]
+    #[tokio::test(start_paused = true)]
+    async fn stream_that_pauses_for_too_long_is_given_up(
+        #[case] pauses: &[Duration],
+        #[case] expected: &str,
+    ) {
+        let late = pauses.iter().enumerate().map(|(at, pause)| {
+            let text = if at == 0 && pauses.len() > 1 {
+                "first\n"
+            } else {
+                "second\n"
+            };
+            (
+                *pause + Duration::from_millis(u64::from(*pause == IDLE)),
+                text,
+            )
+        });
+        let late: Vec<_> = late.collect();
+
+        assert_eq!(relayed(&late, None).await, expected);
+    }
+}

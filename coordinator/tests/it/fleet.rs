@@ -14,6 +14,7 @@ use ollama_simulator::wait::wait_for;
 use rustix::process::Signal;
 
 use crate::support::process::Machine;
+use crate::support::setting;
 
 /// Time enough for every agent to be heard of again after a fault, also on a busy machine.
 const RECOVERY: Duration = Duration::from_secs(40);
@@ -93,11 +94,4 @@ async fn expired_leases(machine: &Machine) -> u64 {
     line.expect("the metric is there")
         .parse()
         .expect("it is a number")
-}
-
-fn setting(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text.parse().expect("the setting is a number"),
-        Err(_unset) => default,
-    }
 }

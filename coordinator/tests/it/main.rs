@@ -4,14 +4,17 @@
 
 mod support;
 
+mod accounts;
 mod cli;
 mod clock;
 mod crash;
 mod data_dir;
+mod early;
 mod events;
 mod expiry;
 mod fleet;
 mod heartbeat;
+mod killing;
 mod limits;
 mod list;
 mod lists;
@@ -24,6 +27,7 @@ mod proxy_failures;
 mod reach;
 mod refusals;
 mod register;
+mod retry;
 mod routes;
 mod stop;
 mod system;

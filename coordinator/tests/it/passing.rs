@@ -50,6 +50,7 @@ async fn hops_are_added_to_and_cookies_and_rules_for_origins_are_held_back() {
         ("connection", "x-coordinator-hop"),
         ("cookie", "session=1"),
         ("authorization", "Bearer x"),
+        ("origin", "http://chat.example"),
     ] {
         ask.headers_mut().insert(name, value.parse().unwrap());
     }

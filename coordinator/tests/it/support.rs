@@ -24,6 +24,14 @@ pub(crate) fn skip(test: &str, reason: &str) {
     say(&format!("SKIPPED {test}: {reason}"));
 }
 
+/// Reads how large a run is to be from the environment.
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().expect("the setting is a number"),
+        Err(_unset) => default,
+    }
+}
+
 /// Compares a body with its snapshot; hides what differs from run to run.
 macro_rules! assert_body {
     ($name:expr, $body:expr) => {

@@ -16,13 +16,14 @@ use tokio::time::timeout;
 use super::aim::Contact;
 use super::pass::{self, LookAgain};
 use super::upload::Moved;
-use super::{Errand, json_answer, patience};
+use super::{Errand, Kept, json_answer, patience};
 use crate::balancer::permit::Outcome;
 use crate::proxy::Proxy;
 use crate::proxy::body::ProxyBody;
 use crate::proxy::peek::{Peek, Prefix};
 use crate::proxy::route::Machine;
 use crate::proxy::story::Story;
+use crate::proxy::target::HeldMemory;
 use crate::proxy::upstream::{Repeat, RequestBody, UpstreamBody};
 
 /// The most bytes of one line; more is not progress.
@@ -49,7 +50,7 @@ pub async fn ask(
     proxy: &Proxy,
     machine: Machine,
     contacts: Vec<Contact>,
-    (errand, body): (Errand, Bytes),
+    (errand, (body, held)): (Errand, Kept),
     mut story: Story,
 ) -> Response<ProxyBody> {
     let wants_stream = Peek::of(&errand.headers, &body, Prefix::Ignored)
@@ -59,7 +60,11 @@ pub async fn ask(
         Box::pin(work.stream().map(move |said| (at, said)))
     }));
     let reports = vec![None; contacts.len()];
-    let mut gathered = Gathered { contacts, reports };
+    let mut gathered = Gathered {
+        contacts,
+        reports,
+        _held: held,
+    };
     if !(machine.tells_progress() && wants_stream) {
         let mut said = said;
         while let Some((at, said)) = said.next().await {
@@ -98,6 +103,8 @@ fn line(value: Value) -> Bytes {
 struct Gathered {
     contacts: Vec<Contact>,
     reports: Vec<Option<Report>>,
+    /// The body may have to be sent until all have ended.
+    _held: HeldMemory,
 }
 
 impl Gathered {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::aim::Contact;
 use super::upload::{Moved, Upload};
-use super::{Errand, patience};
+use super::{Errand, Kept, patience};
 use crate::proxy::body::{BoxError, ProxyBody};
 use crate::proxy::error::ProxyError;
 use crate::proxy::forward::{Answer, ForwardError};
@@ -45,7 +45,7 @@ pub async fn whole(
     proxy: &Proxy,
     contacts: &[Contact],
     errand: Errand,
-    body: Bytes,
+    (body, _held): Kept,
     story: Story,
 ) -> Response<ProxyBody> {
     let mut failed = None;

@@ -12,7 +12,7 @@ use super::super::transition::Transition;
 use super::AgentTable;
 
 /// The first wait after a failed check; doubles with each further one.
-const RETRY_MIN: Duration = Duration::from_secs(2);
+const RETRY_MIN: Duration = Duration::from_millis(500);
 /// The longest wait between checks.
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// How often a runtime without an agent process is asked what it serves.

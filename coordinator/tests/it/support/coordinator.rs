@@ -38,9 +38,16 @@ struct Running {
 pub(crate) struct Builder {
     lease: Option<(Duration, Duration)>,
     limits: ServerLimits,
+    flags: Vec<String>,
 }
 
 impl Builder {
+    /// Adds flags as they are written on the command line.
+    pub(crate) fn flags(mut self, flags: &[&str]) -> Self {
+        self.flags.extend(flags.iter().map(ToString::to_string));
+        self
+    }
+
     /// Asks for a heartbeat interval and the silence after which an agent is offline.
     pub(crate) fn lease(mut self, interval: Duration, timeout: Duration) -> Self {
         self.lease = Some((interval, timeout));
@@ -70,7 +77,7 @@ impl Builder {
     pub(crate) async fn start(self) -> TestCoordinator {
         let dir = tempfile::tempdir().expect("there is room for a directory");
         let port = ReservedPort::new();
-        let mut config = config(dir.path(), self.lease);
+        let mut config = config(dir.path(), self.lease, self.flags);
         config.limits = self.limits;
         let mut coordinator = TestCoordinator {
             api: Api::new(port.addr()),
@@ -137,7 +144,7 @@ impl TestCoordinator {
     }
 }
 
-fn config(data_dir: &Path, lease: Option<(Duration, Duration)>) -> Config {
+fn config(data_dir: &Path, lease: Option<(Duration, Duration)>, flags: Vec<String>) -> Config {
     let mut args = vec![
         "ollama-coordinator".to_owned(),
         "--host=127.0.0.1".to_owned(),
@@ -153,5 +160,6 @@ fn config(data_dir: &Path, lease: Option<(Duration, Duration)>) -> Config {
         }
         None => args.push(format!("--agent-timeout={ENDLESS}")),
     }
+    args.extend(flags);
     Cli::parse_from(args).config
 }

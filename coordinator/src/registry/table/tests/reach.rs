@@ -13,13 +13,13 @@ async fn agent_is_routable_only_after_a_runtime_answered_at_its_address() {
     let check = table.take_reach_checks(now.mono, 10).pop().unwrap();
     table.record_reach(check, None, now);
     assert_eq!(reason(&table), Some(UnroutableReason::Unreachable));
-    assert_eq!(table.take_reach_checks(after(now, 1.9).mono, 10), []);
+    assert_eq!(table.take_reach_checks(after(now, 0.4).mono, 10), []);
 
     let check = table
-        .take_reach_checks(after(now, 2.0).mono, 10)
+        .take_reach_checks(after(now, 0.5).mono, 10)
         .pop()
         .unwrap();
-    table.record_reach(check, Some(RuntimeReport::default()), after(now, 2.0));
+    table.record_reach(check, Some(RuntimeReport::default()), after(now, 0.5));
     assert_eq!(reason(&table), None);
 }
 
