@@ -209,7 +209,8 @@ impl Proxy {
         target.only = selection.into_agents();
         let is_streamed = target.peek.stream.unwrap_or(inference.streams_by_default);
         story.asks_for(inference.dialect, &target.peek.model, is_streamed);
-        if target.peek.model.is_empty() {
+        let model = &target.peek.model;
+        if model.is_empty() || !inference.is_known() && !machines::know(self, model) {
             let otherwise = unreadable.unwrap_or(ProxyError::BadBody("model is required"));
             return machines::ask_any(self, inference, target, &otherwise, story).await;
         }

@@ -7,6 +7,7 @@ mod support;
 mod accounts;
 mod cli;
 mod clock;
+mod conformance;
 mod crash;
 mod data_dir;
 mod early;

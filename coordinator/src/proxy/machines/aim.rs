@@ -242,7 +242,8 @@ fn speaks_ollama(agent: &AgentSnapshot) -> bool {
     }
 }
 
-fn has_model(agent: &AgentSnapshot, model: &str) -> bool {
+/// Returns whether an agent has a model, by Ollama's rules for names.
+pub fn has_model(agent: &AgentSnapshot, model: &str) -> bool {
     let full = full_model_name(model);
     let mut models = agent.stored.runtime.models.iter();
     models.any(|has| has.name.eq_ignore_ascii_case(&full) || has.name == model)
@@ -280,7 +281,10 @@ mod tests {
     use proptest::prelude::*;
     use rstest::rstest;
 
-    use super::*;
+    use super::{
+        AgentId, AgentSnapshot, Aim, AimError, Machine, RuntimeKind, Selection, StatusCode,
+        UnroutableReason, aim, has_model,
+    };
     use crate::storage::agent::StoredAgent;
 
     const MACHINES: [Machine; 10] = [
@@ -331,7 +335,7 @@ mod tests {
 
         let aimed = aim(machine, &Selection::Any, model, &fleet);
 
-        let shown = aimed.as_ref().map(shown).map_err(|error| error.status());
+        let shown = aimed.as_ref().map(shown).map_err(AimError::status);
         assert_eq!(shown, expected.map(str::to_owned));
     }
 
