@@ -1,4 +1,4 @@
-"""Runs the checks that are written in JavaScript: one line of JSON from node for each."""
+"""Runs the checks that are written in JavaScript: one line from node for each."""
 
 import json
 import shutil
@@ -25,7 +25,10 @@ def run_script(run, script, targets):
         if process.returncode:
             run.failed(f"{script} {target.name}", f"node ended with {process.returncode}")
         for line in process.stdout.splitlines():
-            outcome = json.loads(line)
+            if not line.startswith("outcome "):
+                print(line)
+                continue
+            outcome = json.loads(line.removeprefix("outcome "))
             name = f"{outcome['name']} {target.name}"
             if "error" in outcome:
                 run.failed(name, outcome["error"])

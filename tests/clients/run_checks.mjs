@@ -1,4 +1,5 @@
-// Runs the checks of one script: `node run_checks.mjs SCRIPT TARGET`; says a line of JSON for each.
+// Runs the checks of one script: `node run_checks.mjs SCRIPT TARGET`; says `outcome JSON`
+// for each, among what the clients themselves print.
 
 import { pathToFileURL } from "node:url";
 
@@ -23,7 +24,7 @@ async function main(script, target) {
       outcome.error = String(error?.stack ?? error);
     }
     outcome.seconds = (performance.now() - began) / 1000;
-    console.log(JSON.stringify(outcome));
+    console.log(`outcome ${JSON.stringify(outcome)}`);
   }
 }
 
