@@ -10,7 +10,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, Request, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, Request, Response, header};
 use hyper::body::Incoming;
 
 use crate::api::address::Peer;
@@ -34,6 +34,7 @@ pub mod peek;
 pub mod relay;
 pub mod retry;
 pub mod route;
+pub mod selector;
 pub mod story;
 pub mod tail;
 pub mod target;
@@ -42,9 +43,12 @@ pub mod upstream;
 use body::ProxyBody;
 use early::{Answering, Voice};
 use error::{Dialect, ProxyError};
+use machines::Ask;
+use machines::aim::AimError;
 use peek::{Peek, Prefix};
 use retry::RetryBudget;
 use route::{Inference, NoRoute, Route};
+use selector::{Selection, SelectorError};
 use story::{Story, Storybook};
 use target::{BodyMemory, Target};
 use upstream::UpstreamClient;
@@ -134,43 +138,87 @@ impl Proxy {
         if let Some(preflight) = cors::preflight(&head) {
             return preflight;
         }
-        let mut answer = match Route::find(&head.method, head.uri.path()) {
-            Ok(Route::Inference(inference)) => self.infer(inference, head, body, peer).await,
-            Ok(Route::List(list)) => lists::answer(&self.0.registry, list, &head),
-            Ok(Route::Machine(machine)) => machines::answer(self, machine, head, body).await,
-            Err(NoRoute::Method(allow)) => error::method_not_allowed(allow),
-            Err(NoRoute::Path) => match Route::beyond(&head.method, head.uri.path()) {
-                Some(inference) => self.infer(inference, head, body, peer).await,
-                None => error::page_not_found(),
-            },
-        };
+        let mut answer = self.answer((head, body), peer).await;
         origin.mark(answer.headers_mut());
         answer
+    }
+
+    async fn answer(&self, (mut head, body): (Parts, Incoming), peer: Peer) -> Response<ProxyBody> {
+        let route = Route::find(&head.method, head.uri.path());
+        let names = selector::take(&mut head);
+        let selection = match self.select(&names) {
+            Ok(selection) => selection,
+            Err(error) => {
+                let dialect = Dialect::of(head.uri.path());
+                let story = self.begin(&head, peer);
+                return self.refuse(dialect, &ProxyError::Selector(error), story);
+            }
+        };
+        let path = head.uri.path();
+        match (route, selection.sole()) {
+            (Ok(Route::Inference(inference)), _) => {
+                self.infer(inference, selection, (head, body), peer).await
+            }
+            (_, Some(agent)) => {
+                let story = self.begin(&head, peer);
+                machines::pass_to(self, agent, Ask { head, body, story }).await
+            }
+            (Ok(Route::Machine(machine)), None) => {
+                let story = self.begin(&head, peer);
+                machines::answer(self, machine, &selection, Ask { head, body, story }).await
+            }
+            (Ok(Route::List(list)), None) => match selection {
+                Selection::Any | Selection::All => lists::answer(&self.0.registry, list, path),
+                Selection::These(_) => {
+                    let (dialect, story) = (Dialect::of(path), self.begin(&head, peer));
+                    self.refuse(dialect, &ProxyError::Aim(AimError::OneAtATime), story)
+                }
+            },
+            (Err(NoRoute::Method(allow)), None) => error::method_not_allowed(allow),
+            (Err(NoRoute::Slash), None) => error::moved(&head),
+            (Err(NoRoute::Path), None) => match Route::beyond(&head.method, path) {
+                Some(inference) => self.infer(inference, selection, (head, body), peer).await,
+                None => error::page_not_found(),
+            },
+        }
+    }
+
+    /// Finds the agents that a request names.
+    fn select(&self, names: &[String]) -> Result<Selection, SelectorError> {
+        if names.is_empty() {
+            return Ok(Selection::Any);
+        }
+        selector::resolve(names, &self.0.registry.snapshot())
+    }
+
+    fn begin(&self, head: &Parts, peer: Peer) -> Story {
+        let (method, path) = (head.method.as_str(), head.uri.path());
+        let client = peer.remote.ip();
+        self.0.storybook.begin(method, path, &head.headers, client)
     }
 
     /// Has a model answer.
     async fn infer(
         &self,
         inference: Inference,
-        head: Parts,
-        body: Incoming,
+        selection: Selection,
+        (head, body): (Parts, Incoming),
         peer: Peer,
     ) -> Response<ProxyBody> {
-        let client = peer.remote.ip();
-        let mut story =
-            self.0
-                .storybook
-                .begin(head.method.as_str(), head.uri.path(), &head.headers, client);
-        let (target, client) = match self.read(&head, body).await {
-            Ok(target) => (target, self.client_key(&head.headers, peer)),
+        let mut story = self.begin(&head, peer);
+        let (mut target, unreadable) = match self.read(&head, body).await {
+            Ok(read) => read,
             Err(error) => return self.refuse(inference.dialect, &error, story),
         };
+        target.only = selection.into_agents();
         let is_streamed = target.peek.stream.unwrap_or(inference.streams_by_default);
         story.asks_for(inference.dialect, &target.peek.model, is_streamed);
-        if target.peek.model.is_empty() && !inference.is_known {
-            story.refused(StatusCode::NOT_FOUND, "no_such_path", "404 page not found");
-            return error::page_not_found();
+        let model = &target.peek.model;
+        if model.is_empty() || !inference.is_known() && !machines::know(self, model) {
+            let otherwise = unreadable.unwrap_or(ProxyError::BadBody("model is required"));
+            return machines::ask_any(self, inference, target, &otherwise, story).await;
         }
+        let client = self.client_key(&head.headers, peer);
         match self.0.settings.keep_alive {
             Some(every) if is_streamed => {
                 let voice = Voice {
@@ -187,7 +235,12 @@ impl Proxy {
         }
     }
 
-    async fn read(&self, head: &Parts, body: Incoming) -> Result<Target, ProxyError> {
+    /// Reads a request, and says what it is about or why that cannot be seen.
+    async fn read(
+        &self,
+        head: &Parts,
+        body: Incoming,
+    ) -> Result<(Target, Option<ProxyError>), ProxyError> {
         let hop = self.0.registry.instance_id();
         if hops::has_passed(&head.headers, hop) {
             return Err(ProxyError::Loop);
@@ -197,15 +250,20 @@ impl Proxy {
             Policy::LeastLoaded | Policy::RoundRobin | Policy::Weighted => Prefix::Ignored,
         };
         let (body, held) = target::collect(body, &self.0.memory).await?;
-        Ok(Target {
+        let (peek, unreadable) = match Peek::of(&head.headers, &body, prefix) {
+            Ok(peek) => (peek, None),
+            Err(error) => (Peek::default(), Some(error)),
+        };
+        let target = Target {
             only: Vec::new(),
-            peek: Peek::of(&head.headers, &body, prefix)?,
+            peek,
             method: head.method.clone(),
             uri: head.uri.clone(),
             headers: forward::headers_for_agents(&head.headers, hop),
             body,
             held,
-        })
+        };
+        Ok((target, unreadable))
     }
 
     /// Returns who asks, for fairness: the key that the request carries, else the address.

@@ -8,29 +8,46 @@ import traceback
 TIME_LIMIT_SECONDS = 60
 
 
-def run_checks(fleet, checks):
-    """Calls each check with the fleet; exits with 1 if one of them raised."""
-    signal.signal(signal.SIGALRM, _out_of_time)
-    passed = failed = 0
-    for check in checks:
-        name = check.__name__.replace("_", " ")
+class Run:
+    """Counts what passed, failed and was skipped."""
+
+    def __init__(self):
+        self._passed = self._failed = self._skipped = 0
+
+    def check(self, check, subject, where=""):
+        """Calls a check with its subject; returns whether it passed, and what it returned."""
+        name = f"{check.__name__.replace('_', ' ')} {where}".rstrip()
         began = time.monotonic()
+        signal.signal(signal.SIGALRM, _out_of_time)
         signal.alarm(TIME_LIMIT_SECONDS)
         try:
-            check(fleet)
+            seen = check(subject)
         except Exception:
-            failed += 1
-            print(f"FAILED  {name}", flush=True)
-            traceback.print_exc()
-        else:
-            passed += 1
-            print(f"ok      {name} ({time.monotonic() - began:.1f} s)", flush=True)
+            self.failed(name, traceback.format_exc())
+            return False, None
         finally:
             signal.alarm(0)
-    if failed:
-        fleet.show_logs()
-    print(f"{passed} passed, {failed} failed, 0 skipped", flush=True)
-    return 1 if failed else 0
+        self.passed(name, time.monotonic() - began)
+        return True, seen
+
+    def passed(self, name, seconds):
+        self._passed += 1
+        print(f"ok      {name} ({seconds:.1f} s)", flush=True)
+
+    def failed(self, name, why):
+        self._failed += 1
+        print(f"FAILED  {name}\n{why}", flush=True)
+
+    def skipped(self, name, why):
+        self._skipped += 1
+        print(f"SKIPPED {name}: {why}", flush=True)
+
+    def finish(self, fleet):
+        """Prints the count; returns the exit code."""
+        if self._failed:
+            fleet.show_logs()
+        print(f"{self._passed} passed, {self._failed} failed, {self._skipped} skipped", flush=True)
+        return 1 if self._failed else 0
 
 
 def expect(condition, *seen):

@@ -47,11 +47,11 @@ def curl_is_told_that_an_agent_is_unknown(fleet):
 
 
 def curl_cannot_take_over_an_agent_by_its_id(fleet):
-    agent = fleet.agent("steady")
+    agent = fleet.agent("one")
     status, problem = _register(fleet, "/api/agents", {
         "machine_name": "thief", "agent_id": agent["id"], "port": agent["port"]})
     expect(status == 403 and problem["code"] == "wrong_secret", status, problem)
-    expect(fleet.agent("steady")["epoch"] == agent["epoch"], agent)
+    expect(fleet.agent("one")["epoch"] == agent["epoch"], agent)
 
 
 def curl_forgets_an_agent(fleet):
@@ -64,7 +64,7 @@ def curl_forgets_an_agent(fleet):
 
 def curl_chats(fleet):
     status, answer = _curl(f"{fleet.url}/api/chat", "-d", json.dumps({
-        "model": "steady", "stream": False,
+        "model": "talker", "stream": False, "options": {"num_predict": 5},
         "messages": [{"role": "user", "content": "Why is the sky blue?"}]}))
     expect(status == 200 and answer["message"]["content"], status, answer)
 

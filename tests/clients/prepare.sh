@@ -24,7 +24,25 @@ python_environment() {
     python3 -c 'import ensurepip' 2>/dev/null ||
         debian_package python3-venv "clients of the tests"
     python3 -m venv "$dir"
-    "$dir/bin/pip" install --quiet --disable-pip-version-check \
+    # The lists are complete: nothing has to be looked for.
+    "$dir/bin/pip" install --quiet --disable-pip-version-check --no-deps --no-compile \
         $(printf -- '--requirement %s ' "$@")
     printf '%s\n' "$wanted" >"$dir/installed"
+}
+
+# javascript_environment: brings the JavaScript checks and their packages together in
+# .cache/javascript, unless node is missing: then the checks say so.
+javascript_environment() {
+    local dir=.cache/javascript lock=tests/clients/package-lock.json
+    command -v npm >/dev/null || return 0
+    if ! cmp --silent "$lock" "$dir/installed"; then
+        echo "Installing JavaScript packages into $dir"
+        rm -rf "$dir"
+        mkdir -p "$dir"
+        cp tests/clients/package.json "$lock" "$dir"
+        npm ci --ignore-scripts --no-audit --no-fund --silent --prefix "$dir"
+        cp "$lock" "$dir/installed"
+    fi
+    # They find their packages beside themselves.
+    cp tests/clients/*.mjs "$dir"
 }

@@ -29,6 +29,8 @@ def main():
     params.n_parallel = SLOTS
     params.n_ctx = tiny_model.CONTEXT * SLOTS
     params.warmup = False
+    params.embedding = True
+    params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     # More threads, or ones that spin while they wait, starve each other on a small machine.
     for cpu in params.cpuparams, params.cpuparams_batch:
         cpu.n_threads = 1

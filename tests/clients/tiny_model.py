@@ -9,7 +9,9 @@ import itertools
 import gguf
 import numpy
 
-WIDTH, HEADS, HIDDEN, CONTEXT = 32, 4, 64, 1024
+WIDTH, HEADS, HIDDEN = 32, 4, 64
+# Room for an answer that takes longer than it takes to leave it.
+CONTEXT = 1 << 15
 SPECIAL = ["<unk>", "<s>", "</s>"]
 END = SPECIAL.index("</s>")
 WORDS = ["".join(parts) for parts in itertools.product("bdklmnrst", "aeiou", ["n", "r", "st"])]

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;
 use serde_json::json;
 
 use super::body::ProxyBody;
 use super::forward::ForwardError;
+use super::machines::aim::AimError;
+use super::selector::SelectorError;
 use super::target::MAX_BODY_BYTES;
+use super::upstream::SendError;
 use crate::balancer::AcquireError;
 
 const RETRY_AFTER_SECONDS: &str = "2";
@@ -57,9 +61,11 @@ impl Dialect {
             Self::OpenAi => json!({ "error": {
                 "message": message, "type": openai_type(status), "param": null, "code": null,
             }}),
-            Self::Anthropic => json!({ "type": "error", "error": {
-                "type": anthropic_type(status), "message": message,
-            }}),
+            Self::Anthropic => json!({
+                "type": "error",
+                "error": { "type": anthropic_type(status), "message": message },
+                "request_id": format!("req_{:032x}", rand::random::<u128>()),
+            }),
         }
     }
 }
@@ -172,6 +178,15 @@ pub enum ProxyError {
         #[source]
         error: AcquireError,
     },
+    /// The agents that it names are not there.
+    #[error(transparent)]
+    Selector(SelectorError),
+    /// It is not clear which machine is to do it, or none can.
+    #[error(transparent)]
+    Aim(AimError),
+    /// None of the machines that were asked could be reached.
+    #[error("the machine could not be reached")]
+    NotReached(#[source] SendError),
     /// No agent that was tried could be reached.
     #[error("no agent that has the model could be reached")]
     Unreachable,
@@ -189,6 +204,8 @@ impl ProxyError {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoMemory => StatusCode::SERVICE_UNAVAILABLE,
             Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::Selector(error) => error.status(),
+            Self::Aim(error) => error.status(),
             Self::NoAgent { error, .. } => match error {
                 AcquireError::NoSuchModel | AcquireError::OtherApi => StatusCode::NOT_FOUND,
                 AcquireError::NotRoutable
@@ -199,6 +216,7 @@ impl ProxyError {
                 | AcquireError::Exhausted => StatusCode::SERVICE_UNAVAILABLE,
             },
             Self::Unreachable
+            | Self::NotReached(_)
             | Self::Failed(ForwardError::NotConnected(_) | ForwardError::Broken(_)) => {
                 StatusCode::BAD_GATEWAY
             }
@@ -214,6 +232,9 @@ impl ProxyError {
             Self::TooLarge => "too_large",
             Self::NoMemory => "no_memory",
             Self::Loop => "loop",
+            Self::Selector(_) => "no_such_agent",
+            Self::Aim(_) => "no_machine",
+            Self::NotReached(_) => "unreachable",
             Self::NoAgent { error, .. } => match error {
                 AcquireError::NoSuchModel => "no_such_model",
                 AcquireError::OtherApi => "other_api",
@@ -239,6 +260,9 @@ impl ProxyError {
             | Self::BodyPaused(_)
             | Self::Loop
             | Self::TooLarge
+            | Self::Selector(_)
+            | Self::Aim(_)
+            | Self::NotReached(_)
             | Self::NoMemory
             | Self::Unreachable
             | Self::Failed(_) => self.to_string(),
@@ -305,6 +329,22 @@ pub fn method_not_allowed(allow: &'static str) -> Response<ProxyBody> {
     let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed");
     let allow = HeaderValue::from_static(allow);
     response.headers_mut().insert(header::ALLOW, allow);
+    response
+}
+
+/// Sends a client that has put a slash at the end of a path to the one without, as Ollama does.
+pub fn moved(head: &Parts) -> Response<ProxyBody> {
+    let path = head.uri.path().trim_end_matches('/');
+    let query = head.uri.query().map(|query| format!("?{query}"));
+    let location = format!("{path}{}", query.unwrap_or_default());
+    let mut response = Response::new(ProxyBody::Whole(None));
+    *response.status_mut() = if head.method == Method::GET {
+        StatusCode::MOVED_PERMANENTLY
+    } else {
+        StatusCode::TEMPORARY_REDIRECT
+    };
+    let location = HeaderValue::try_from(location).expect("a part of a URI is a header value");
+    response.headers_mut().insert(header::LOCATION, location);
     response
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::response::Parts;
-use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt as _, Full};
@@ -64,9 +64,6 @@ impl ForwardError {
 pub fn headers_for_agents(arrived: &HeaderMap, hop: InstanceId) -> HeaderMap {
     let mut headers = arrived.clone();
     strip_request(&mut headers);
-    for name in [header::HOST, header::CONTENT_LENGTH, header::EXPECT] {
-        headers.remove(name);
-    }
     hops::add(&mut headers, arrived, hop);
     headers
 }

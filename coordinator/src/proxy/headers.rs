@@ -3,56 +3,77 @@
 //! To a browser all runtimes are one site, the coordinator's: what one of them says of cookies and
 //! of other origins would hold for all.
 
-use axum::http::{HeaderMap, HeaderName, header};
-
-/// Headers of one connection, by RFC 9110 and by long custom.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    HeaderName::from_static("proxy-connection"),
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
-
-/// What `Access-Control-Allow-Origin` and its like begin with.
-const CROSS_ORIGIN: &str = "access-control-";
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// Removes from a request what is not for the runtime.
 pub fn strip_request(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
-    headers.remove(header::COOKIE);
+    strip(headers, |name| {
+        matches!(name, "host" | "content-length" | "expect" | "cookie")
+    });
 }
 
-/// Removes from an answer what is not for the client.
+/// Removes from an answer what is not for the client. What another coordinator says of the way to
+/// its agents is not what this one says of the way to its own.
 pub fn strip_response(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
-    headers.remove(header::SET_COOKIE);
-    let of_origins: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with(CROSS_ORIGIN))
-        .cloned()
+    strip(headers, |name| {
+        name == "set-cookie"
+            || name.starts_with("access-control-")
+            || name.starts_with("x-coordinator-")
+    });
+}
+
+/// Removes what `is_unwanted` and the headers of one connection, those that `Connection` names too.
+///
+/// The names are looked at in one pass for each that goes, which are few: nothing is allocated, and
+/// only what goes is searched for in the map.
+fn strip(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {
+    let is_option = |(name, value): &(&HeaderName, &HeaderValue)| {
+        *name == header::CONNECTION && !is_usual(value.as_bytes())
+    };
+    let options: Vec<HeaderValue> = headers
+        .iter()
+        .filter(is_option)
+        .map(|(_, value)| value.clone())
         .collect();
-    for name in &of_origins {
+    let goes = |name: &HeaderName| {
+        is_hop_by_hop(name.as_str())
+            || is_unwanted(name.as_str())
+            || options.iter().any(|option| names(option, name))
+    };
+    while let Some(name) = headers.keys().find(|name| goes(name)).cloned() {
         headers.remove(name);
     }
 }
 
-/// Removes the headers of one connection, and those that `Connection` names.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in HOP_BY_HOP.iter().chain(&named) {
-        headers.remove(name);
-    }
+/// Returns whether a header belongs to one connection, by RFC 9110 and by long custom.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// Returns whether a `Connection` header names no header that could be there.
+fn is_usual(value: &[u8]) -> bool {
+    value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
+}
+
+/// Returns whether a `Connection` header names `name`.
+fn names(value: &HeaderValue, name: &HeaderName) -> bool {
+    let mut options = value.as_bytes().split(|byte| *byte == b',');
+    options.any(|option| {
+        option
+            .trim_ascii()
+            .eq_ignore_ascii_case(name.as_str().as_bytes())
+    })
 }
 
 #[cfg(test)]
@@ -60,8 +81,31 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use axum::http::HeaderValue;
     use proptest::prelude::*;
+
+    const HOP_BY_HOP: [&str; 9] = [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+
+    #[test]
+    fn what_another_coordinator_says_of_its_agents_does_not_pass() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-coordinator-agent", HeaderValue::from_static("x"));
+        headers.insert("x-kept", HeaderValue::from_static("x"));
+
+        strip_response(&mut headers);
+
+        assert_eq!(headers.len(), 1);
+        assert!(headers.contains_key("x-kept"));
+    }
 
     #[test]
     fn cookies_pass_neither_way_and_rules_for_origins_not_to_clients() {

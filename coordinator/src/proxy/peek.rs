@@ -6,13 +6,17 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash as _, Hasher as _};
+use std::io::Read as _;
 
 use axum::http::{HeaderMap, header};
+use ruzstd::decoding::StreamingDecoder;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::error::ProxyError;
 
+/// The most bytes that a packed body is unpacked to; the runtimes take no more either.
+const MAX_UNPACKED_BYTES: u64 = 20 * 1024 * 1024;
 /// How much of a prompt tells conversations apart.
 const PREFIX_BYTES: usize = 1024;
 /// How many messages tell conversations apart: the system's and the first of the user.
@@ -46,6 +50,10 @@ impl Peek {
         if is_form {
             return Ok(Self::form(body));
         }
+        let encoding = headers.get(header::CONTENT_ENCODING);
+        if encoding.is_some_and(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"zstd")) {
+            return Self::json(&unpacked(body, MAX_UNPACKED_BYTES)?, prefix);
+        }
         Self::json(body, prefix)
     }
 
@@ -65,13 +73,11 @@ impl Peek {
         if body.is_empty() {
             return Err(ProxyError::BadBody("missing request body"));
         }
+        // What follows the first value is of no interest to the runtimes either.
+        let mut json = serde_json::Deserializer::from_slice(body);
         let fields = match prefix {
-            Prefix::Ignored => {
-                serde_json::from_slice::<Fields<'_, false>>(body).map(Self::from_fields)
-            }
-            Prefix::Wanted => {
-                serde_json::from_slice::<Fields<'_, true>>(body).map(Self::from_fields)
-            }
+            Prefix::Ignored => Fields::<'_, false>::deserialize(&mut json).map(Self::from_fields),
+            Prefix::Wanted => Fields::<'_, true>::deserialize(&mut json).map(Self::from_fields),
         };
         fields.map_err(ProxyError::NotJson)
     }
@@ -83,6 +89,19 @@ impl Peek {
             stream: fields.stream,
             prefix: fields.prefix,
         }
+    }
+}
+
+/// Unpacks the beginning of a body, of which the runtime gets the packed bytes.
+fn unpacked(body: &[u8], limit: u64) -> Result<Vec<u8>, ProxyError> {
+    const CANNOT: ProxyError = ProxyError::BadBody("the body cannot be unpacked");
+    let Ok(decoder) = StreamingDecoder::new(body) else {
+        return Err(CANNOT);
+    };
+    let mut unpacked = Vec::new();
+    match decoder.take(limit).read_to_end(&mut unpacked) {
+        Ok(_) => Ok(unpacked),
+        Err(_damaged) => Err(CANNOT),
     }
 }
 
@@ -204,8 +223,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for FirstMessages<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
     use rstest::rstest;
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
     fn peek(body: &str) -> Peek {
         Peek::json(body.as_bytes(), Prefix::Ignored).unwrap()
@@ -225,6 +247,8 @@ mod tests {
     #[case(r#"{"model":"\u00e9","stream":null}"#, "é", None)]
     #[case("{}", "", None)]
     #[case(r#"{"model":null}"#, "", None)]
+    #[case(r#"{"model":"a"} x"#, "a", None)]
+    #[case(r#"{"model":"a","prompt":"\ud800"}"#, "a", None)]
     fn model_is_found_as_the_runtimes_find_it(
         #[case] body: &str,
         #[case] model: &str,
@@ -240,9 +264,22 @@ mod tests {
     #[case(r#"{"model":7}"#)]
     #[case("not json")]
     #[case("[]")]
-    #[case(r#"{"model":"a"} x"#)]
     fn what_is_no_request_is_refused(#[case] body: &str) {
         assert!(Peek::json(body.as_bytes(), Prefix::Ignored).is_err());
+    }
+
+    #[test]
+    fn packed_body_is_looked_into() {
+        let body = compress_to_vec(&br#"{"model":"a"}"#[..], CompressionLevel::Fastest);
+        let long = compress_to_vec(io::repeat(b' ').take(9_999), CompressionLevel::Fastest);
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_ENCODING, "zstd".parse().unwrap());
+        let look = |body: &[u8]| Peek::of(&headers, body, Prefix::Ignored);
+
+        assert_eq!(look(&body).unwrap().model, "a");
+        assert!(look(b"{}").is_err());
+        assert!(look(&body[..body.len() / 2]).is_err());
+        assert_eq!(unpacked(&long, 99).unwrap().len(), 99);
     }
 
     fn prefix(body: &str) -> Option<u64> {

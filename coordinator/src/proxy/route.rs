@@ -41,8 +41,6 @@ pub struct Inference {
     pub ollama_only: bool,
     /// Whether it may be sent again, to another agent, before anything of the answer was sent on.
     pub is_repeatable: bool,
-    /// Whether the route is one that is listed here.
-    pub is_known: bool,
     /// Whether an answer is streamed when the request does not say.
     pub streams_by_default: bool,
 }
@@ -64,8 +62,12 @@ pub enum Machine {
     Delete,
     /// `POST` or `HEAD /api/blobs/{digest}`.
     Blob,
-    /// Anything else that Ollama answers without a model.
-    Other,
+    /// What else changes a machine: `POST /api/signout`, `DELETE /api/user/keys/{key}`, experiments.
+    Setting,
+    /// What any machine can answer: `POST /api/me`, the search and the recommendations of the cloud.
+    Account,
+    /// `GET /api/status`.
+    Status,
 }
 
 /// Why there is no route.
@@ -75,19 +77,38 @@ pub enum NoRoute {
     Path,
     /// The path takes other methods; these.
     Method(&'static str),
+    /// There is something without the slash at the end.
+    Slash,
 }
 
-const GET: &str = "GET,HEAD";
+impl Inference {
+    /// Returns whether the route is one that is listed here: of others nobody knows whether they may
+    /// be repeated.
+    pub fn is_known(self) -> bool {
+        self.is_repeatable
+    }
+}
+
+const READ: &str = "GET,HEAD";
+const GET: &str = "GET";
 const POST: &str = "POST";
 
 impl Route {
     /// Finds the route of a request.
     pub fn find(method: &Method, path: &str) -> Result<Self, NoRoute> {
-        let (route, methods) = Self::at(path).ok_or(NoRoute::Path)?;
-        if methods.split(',').any(|allowed| allowed == method.as_str()) {
-            Ok(route)
-        } else {
-            Err(NoRoute::Method(methods))
+        let takes = |methods: &str| methods.split(',').any(|allowed| allowed == method.as_str());
+        match Self::at(path) {
+            Some((route, methods)) if takes(methods) => Ok(route),
+            Some((_, methods)) => Err(NoRoute::Method(methods)),
+            None => {
+                let shorter = path.strip_suffix('/').and_then(Self::at);
+                let is_near = shorter.is_some_and(|(_, methods)| takes(methods));
+                Err(if is_near {
+                    NoRoute::Slash
+                } else {
+                    NoRoute::Path
+                })
+            }
         }
     }
 
@@ -96,7 +117,6 @@ impl Route {
             dialect: Dialect::Ollama,
             ollama_only: true,
             is_repeatable: true,
-            is_known: true,
             streams_by_default: true,
         };
         let plain = Inference {
@@ -121,20 +141,46 @@ impl Route {
             | "/v1/audio/transcriptions" => (Self::Inference(openai), POST),
             "/v1/messages" | "/v1/messages/count_tokens" => (Self::Inference(anthropic), POST),
             "/api/embed" | "/api/embeddings" => (Self::Inference(plain), POST),
-            "/" => (Self::List(List::Root), GET),
-            "/api/version" => (Self::List(List::Version), GET),
-            "/api/tags" => (Self::List(List::Tags), GET),
+            "/" => (Self::List(List::Root), READ),
+            "/api/version" => (Self::List(List::Version), READ),
+            "/api/tags" => (Self::List(List::Tags), READ),
             "/api/ps" => (Self::List(List::Ps), GET),
             "/v1/models" => (Self::List(List::Models), GET),
-            "/api/show" => (Self::Machine(Machine::Show), POST),
-            "/api/pull" => (Self::Machine(Machine::Pull), POST),
-            "/api/push" => (Self::Machine(Machine::Push), POST),
-            "/api/create" => (Self::Machine(Machine::Create), POST),
-            "/api/copy" => (Self::Machine(Machine::Copy), POST),
-            "/api/delete" => (Self::Machine(Machine::Delete), "DELETE"),
-            _ if path.starts_with("/v1/models/") => (Self::List(List::Model), GET),
-            _ if path.starts_with("/api/blobs/") => (Self::Machine(Machine::Blob), "POST,HEAD"),
+            _ => return Self::named(path).or_else(|| Self::machine(path)),
+        })
+    }
+
+    fn machine(path: &str) -> Option<(Self, &'static str)> {
+        let (machine, methods) = match path {
+            "/api/show" => (Machine::Show, POST),
+            "/api/pull" => (Machine::Pull, POST),
+            "/api/push" => (Machine::Push, POST),
+            "/api/create" => (Machine::Create, POST),
+            "/api/copy" => (Machine::Copy, POST),
+            "/api/delete" => (Machine::Delete, "DELETE"),
+            "/api/status" => (Machine::Status, GET),
+            "/api/me" | "/api/experimental/web_search" | "/api/experimental/web_fetch" => {
+                (Machine::Account, POST)
+            }
+            "/api/experimental/model-recommendations" => (Machine::Account, GET),
+            "/api/experimental/aliases" => (Machine::Setting, "GET,POST,DELETE"),
+            "/api/signout" => (Machine::Setting, POST),
             _ => return None,
+        };
+        Some((Self::Machine(machine), methods))
+    }
+
+    /// Finds a route whose path ends in a name.
+    fn named(path: &str) -> Option<(Self, &'static str)> {
+        let has_name = |root: &str| path.strip_prefix(root).is_some_and(|rest| !rest.is_empty());
+        Some(if has_name("/v1/models/") {
+            (Self::List(List::Model), GET)
+        } else if has_name("/api/blobs/") {
+            (Self::Machine(Machine::Blob), "POST,HEAD")
+        } else if has_name("/api/user/keys/") {
+            (Self::Machine(Machine::Setting), "DELETE")
+        } else {
+            return None;
         })
     }
 
@@ -146,8 +192,36 @@ impl Route {
             dialect: Dialect::of(path),
             ollama_only: false,
             is_repeatable: false,
-            is_known: false,
             streams_by_default: false,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(Method::HEAD, "/api/tags", Ok(Route::List(List::Tags)))]
+    #[case(Method::HEAD, "/api/ps", Err(NoRoute::Method("GET")))]
+    #[case(Method::GET, "/v1/models/a%2Fb", Ok(Route::List(List::Model)))]
+    #[case(Method::GET, "/v1/models/", Err(NoRoute::Slash))]
+    #[case(Method::POST, "/api/pull/", Err(NoRoute::Slash))]
+    #[case(Method::GET, "/api/pull/", Err(NoRoute::Path))]
+    #[case(Method::HEAD, "/api/blobs/sha256:0", Ok(Route::Machine(Machine::Blob)))]
+    #[case(Method::GET, "/api/delete", Err(NoRoute::Method("DELETE")))]
+    #[case(
+        Method::DELETE,
+        "/api/user/keys/abc",
+        Ok(Route::Machine(Machine::Setting))
+    )]
+    #[case(Method::POST, "/api/generate/api/show", Err(NoRoute::Path))]
+    fn methods_and_paths_find_their_route(
+        #[case] method: Method,
+        #[case] path: &str,
+        #[case] expected: Result<Route, NoRoute>,
+    ) {
+        assert_eq!(Route::find(&method, path), expected);
     }
 }

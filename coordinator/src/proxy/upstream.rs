@@ -25,6 +25,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::body::BoxError;
+use super::machines::upload::Upload;
 use crate::registry::agent::Link;
 
 /// How long an idle connection to an agent is kept.
@@ -234,7 +235,7 @@ pub enum RequestBody {
     /// In memory, so that it can be sent again.
     Whole(Full<Bytes>),
     /// As it comes from the client.
-    Passing(Incoming),
+    Passing(Upload),
 }
 
 impl Body for RequestBody {

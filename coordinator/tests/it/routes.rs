@@ -96,7 +96,7 @@ async fn pages_of_other_origins_may_ask_a_model_with_any_header(
 #[case("/healthz")]
 #[case("/api/agents")]
 #[case("/api/tags")]
-#[case("/v1/models")]
+#[case("/api/version")]
 #[tokio::test]
 async fn head_is_answered_as_get_without_a_body(#[case] path: &str) {
     let coordinator = TestCoordinator::new().await;

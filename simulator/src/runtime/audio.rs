@@ -1,6 +1,7 @@
 //! Transcriptions: the words that follow from the bytes of a recording.
 
 use std::convert::Infallible;
+use std::num::NonZeroU32;
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -12,6 +13,8 @@ use super::ask::Ask;
 use super::reply::{ApiError, Reply};
 use super::routes::Call;
 use super::words::Sequence;
+
+const SPOKEN_WORDS: u32 = 12;
 
 /// What the form asks for.
 #[derive(Debug, Default)]
@@ -30,6 +33,7 @@ pub(super) async fn transcriptions(call: &Call) -> Result<Reply, ApiError> {
     let sound = Sequence::new(0, "audio", &String::from_utf8_lossy(&file)).next_number();
     let ask = Ask {
         prompt: format!("transcribe {sound:016x}"),
+        limit: NonZeroU32::new(SPOKEN_WORDS),
         thinks: Some(false),
         ..Ask::default()
     };

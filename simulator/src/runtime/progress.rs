@@ -27,7 +27,7 @@ pub(super) fn transfer(verb: &str, digest: &str, size: u64) -> impl Iterator<Ite
     let digest = format!("sha256:{digest}");
     (0..=PIECES).map(move |piece| {
         json!({
-            "status": status, "digest": digest, "total": size, "completed": size / PIECES * piece,
+            "status": status, "digest": digest, "total": size, "completed": size * piece / PIECES,
         })
     })
 }

@@ -49,6 +49,7 @@ async fn pulled_model_is_there_once_the_progress_has_ended(#[case] body: Value) 
         .filter_map(|line| line["completed"].as_u64())
         .collect();
     assert!(moved.len() > 5 && moved.is_sorted(), "{moved:?}");
+    assert_eq!(moved.last(), lines[1]["total"].as_u64().as_ref());
     assert!(lines[1]["digest"].as_str().unwrap().starts_with("sha256:"));
     assert_eq!(names(&runtime).await, [MODEL, "other:latest"]);
 }

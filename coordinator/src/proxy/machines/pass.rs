@@ -1,0 +1,184 @@
+//! One machine's answer to one request, both passed on byte for byte.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::Body as AxumBody;
+use axum::http::{HeaderValue, Request, Response};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::aim::Contact;
+use super::upload::{Moved, Upload};
+use super::{Errand, Kept, patience};
+use crate::proxy::body::{BoxError, ProxyBody};
+use crate::proxy::error::ProxyError;
+use crate::proxy::forward::{Answer, ForwardError};
+use crate::proxy::headers::strip_response;
+use crate::proxy::relay::{Account, RelayBody};
+use crate::proxy::story::Story;
+use crate::proxy::upstream::{Repeat, RequestBody, SendError};
+use crate::proxy::{AGENT_HEADER, Proxy};
+use crate::registry::Registry;
+
+/// Passes a request on while its body still arrives.
+pub async fn stream(
+    proxy: &Proxy,
+    contact: &Contact,
+    errand: Errand,
+    body: Incoming,
+    story: Story,
+) -> Response<ProxyBody> {
+    let moved = Moved::now();
+    let body = RequestBody::Passing(Upload::new(body, moved.clone()));
+    let request = errand.request(body);
+    match send(proxy, contact, request, errand.repeat, &moved).await {
+        Ok(answer) => relay(proxy, contact, &errand, answer, story),
+        Err(error) => proxy.refuse(errand.dialect, &error, story),
+    }
+}
+
+/// Passes a request on to the first of some machines that can be connected to.
+pub async fn whole(
+    proxy: &Proxy,
+    contacts: &[Contact],
+    errand: Errand,
+    (body, _held): Kept,
+    story: Story,
+) -> Response<ProxyBody> {
+    let mut failed = None;
+    for contact in contacts {
+        let request = errand.request_with(&body);
+        let sent = send(proxy, contact, request, errand.repeat, &Moved::now()).await;
+        match sent {
+            Ok(answer) => return relay(proxy, contact, &errand, answer, story),
+            Err(error @ ProxyError::NotReached(_)) => failed = Some(error),
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    let error = failed.expect("one machine at least was to be asked");
+    proxy.refuse(errand.dialect, &error, story)
+}
+
+/// Sends a request and waits for the head of the answer, for as long as the request's body moves.
+pub(super) async fn send(
+    proxy: &Proxy,
+    contact: &Contact,
+    request: Request<RequestBody>,
+    repeat: Repeat,
+    moved: &Moved,
+) -> Result<Answer, ProxyError> {
+    let patience = patience(proxy);
+    let sent = Instant::now();
+    let answered = tokio::select! {
+        answered = proxy.0.upstream.send(contact.link, request, repeat) => answered,
+        () = moved.stalled(patience) => {
+            return Err(ProxyError::Failed(ForwardError::Silent(patience)));
+        }
+    };
+    match answered {
+        Ok(answer) => {
+            let (head, rest) = answer.into_parts();
+            let began = Instant::now();
+            Ok(Answer {
+                head,
+                first: None,
+                rest,
+                sent,
+                began,
+            })
+        }
+        Err(error @ SendError::NotConnected(..)) => {
+            proxy.registry().doubt_reach(contact.id);
+            Err(ProxyError::NotReached(error))
+        }
+        Err(SendError::Broken(error)) => {
+            Err(ProxyError::Failed(ForwardError::Broken(error.into())))
+        }
+    }
+}
+
+fn relay(
+    proxy: &Proxy,
+    contact: &Contact,
+    errand: &Errand,
+    answer: Answer,
+    mut story: Story,
+) -> Response<ProxyBody> {
+    story.answered(answer.head.status);
+    let mut response = Response::new(ProxyBody::Whole(None));
+    *response.status_mut() = answer.head.status;
+    let headers = response.headers_mut();
+    headers.clone_from(&answer.head.headers);
+    strip_response(headers);
+    let agent = HeaderValue::from_str(&contact.id.to_string());
+    headers.insert(AGENT_HEADER, agent.expect("a UUID is a header value"));
+    story.describe(headers);
+    let account = Account {
+        permit: None,
+        story,
+    };
+    let body = RelayBody::new(answer, errand.dialect, patience(proxy), account);
+    let look_again = LookAgain::after(proxy, contact, errand.is_change);
+    *response.body_mut() = match look_again {
+        Some(after) => ProxyBody::Other(AxumBody::new(Followed {
+            body,
+            _after: after,
+        })),
+        None => ProxyBody::Relay(Box::new(body)),
+    };
+    response
+}
+
+/// Has the coordinator look again, when it is dropped, at a machine that does not tell by itself
+/// that it was changed.
+pub(super) struct LookAgain {
+    registry: Registry,
+    contact: Contact,
+}
+
+impl LookAgain {
+    pub(super) fn after(proxy: &Proxy, contact: &Contact, is_change: bool) -> Option<Self> {
+        (is_change && !contact.reports_itself).then(|| Self {
+            registry: proxy.registry().clone(),
+            contact: contact.clone(),
+        })
+    }
+}
+
+impl Drop for LookAgain {
+    fn drop(&mut self) {
+        self.registry.doubt_reach(self.contact.id);
+    }
+}
+
+/// A body after which something is done.
+struct Followed {
+    body: RelayBody,
+    _after: LookAgain,
+}
+
+impl Body for Followed {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
