@@ -89,12 +89,12 @@ async function ollama_js_pulls_with_progress_and_deletes(target) {
   const ollama = client(target);
   const model = "pulled-by-javascript:latest";
   const parts = [];
-  for await (const part of await ollama.pull({ model, stream: true })) parts.push(part);
+  for await (const part of await machine(target).pull({ model, stream: true })) parts.push(part);
   const done = parts.map((part) => part.completed).filter(Boolean);
   expect(parts.at(-1).status === "success" && done.length >= 5, parts);
   await waitFor("the model in the list", async () => (await namesOf(ollama)).includes(model));
   expect((await ollama.generate({ model, prompt: "hi", options })).response, model);
-  await ollama.delete({ model });
+  await machine(target).delete({ model });
   await waitFor("the model gone", async () => !(await namesOf(ollama)).includes(model));
   return parts;
 }
@@ -108,7 +108,7 @@ async function ollama_js_is_told_what_is_wrong(target) {
     });
     expect(error.status_code === 404 && error.error === unknown, error);
   }
-  const pull = await thrownBy(() => client(target).pull({ model: "missing" }));
+  const pull = await thrownBy(() => machine(target).pull({ model: "missing" }));
   expect(pull.error === "pull model manifest: file does not exist", pull);
 }
 
@@ -122,7 +122,7 @@ async function ollama_js_client_that_leaves_frees_the_runtime(target) {
 
 async function ollama_js_client_that_leaves_a_pull_ends_it(target) {
   await expectAbort(target, async () =>
-    leaveAfter(await client(target).pull({ model: "left-by-javascript", stream: true }), 3),
+    leaveAfter(await machine(target).pull({ model: "left-by-javascript", stream: true }), 3),
   );
   const names = await namesOf(client(target));
   expect(!names.includes("left-by-javascript:latest"), names);
@@ -142,6 +142,11 @@ async function namesOf(ollama) {
 }
 
 function client(target) {
+  return new Ollama({ host: target.url });
+}
+
+// A client that says which machine it changes, where there are several.
+function machine(target) {
   return new Ollama({ host: target.url, headers: target.headers });
 }
 

@@ -97,42 +97,43 @@ def ollama_loads_sees_and_unloads_a_model(target):
 
 
 def ollama_pulls_with_progress_and_deletes(target):
-    client, name = _client(target), "pulled-by-python:latest"
-    parts = list(client.pull(name, stream=True))
+    client, machine, name = _client(target), _machine(target), "pulled-by-python:latest"
+    parts = list(machine.pull(name, stream=True))
     expect(parts[-1].status == "success", parts)
     done = [part.completed for part in parts if part.completed]
     expect(len(done) >= 5 and done == sorted(done) and done[-1] == parts[2].total, parts)
     wait_for("the model in the list", lambda: name in _names(client))
     expect(client.generate(name, "hi", options=OPTIONS).response, name)
-    expect(client.pull(name).status == "success", name)
-    expect(client.delete(name).status == "success", name)
+    expect(machine.pull(name).status == "success", name)
+    expect(machine.delete(name).status == "success", name)
     wait_for("the model gone from the list", lambda: name not in _names(client))
     return [part.model_dump() for part in parts]
 
 
 def ollama_creates_copies_and_pushes_a_model(target):
-    client, mine, copied = _client(target), "made-by-python:latest", "team/copied-by-python:v1"
-    digest = client.create_blob(__file__)
+    client, machine = _client(target), _machine(target)
+    mine, copied = "made-by-python:latest", "team/copied-by-python:v1"
+    digest = machine.create_blob(__file__)
     expect(digest.startswith("sha256:"), digest)
-    parts = list(client.create(mine, files={"model.gguf": digest}, stream=True))
+    parts = list(machine.create(mine, files={"model.gguf": digest}, stream=True))
     expect(parts[-1].status == "success", parts)
     wait_for("the model in the list", lambda: mine in _names(client))
-    expect(client.copy(mine, copied).status == "success", copied)
+    expect(machine.copy(mine, copied).status == "success", copied)
     wait_for("the copy in the list", lambda: copied in _names(client))
-    pushed = list(client.push(copied, stream=True))
+    pushed = list(machine.push(copied, stream=True))
     expect(pushed[-1].status == "success", pushed)
     for name in mine, copied:
-        client.delete(name)
+        machine.delete(name)
     wait_for("both gone", lambda: not {mine, copied} & _names(client))
 
 
 def ollama_is_told_what_cannot_be_pulled_or_deleted(target):
     _expect_error(500, "pull model manifest: file does not exist",
-                  lambda: _client(target).pull("missing"))
+                  lambda: _machine(target).pull("missing"))
     _expect_error(500, "pull model manifest: file does not exist",
-                  lambda: list(_client(target).pull("missing", stream=True)))
-    _expect_error(-1, "simulated failure", lambda: list(_client(target).pull("broken", stream=True)))
-    _expect_error(404, "model 'missing' not found", lambda: _client(target).delete("missing"))
+                  lambda: list(_machine(target).pull("missing", stream=True)))
+    _expect_error(-1, "simulated failure", lambda: list(_machine(target).pull("broken", stream=True)))
+    _expect_error(404, "model 'missing' not found", lambda: _machine(target).delete("missing"))
 
 
 def ollama_is_told_that_a_model_is_unknown(target):
@@ -149,7 +150,7 @@ def ollama_client_that_leaves_frees_the_runtime(target):
 
 def ollama_client_that_leaves_a_pull_ends_it(target):
     def begin():
-        return _begun(_client(target).pull("left-by-python", stream=True))
+        return _begun(_machine(target).pull("left-by-python", stream=True))
     target.expect_abort_of(begin)
     expect("left-by-python:latest" not in _names(_client(target)), "it was pulled")
 
@@ -178,6 +179,11 @@ def _loaded(client):
 
 
 def _client(target):
+    return ollama.Client(host=target.url, timeout=30)
+
+
+def _machine(target):
+    """Returns a client that says which machine it changes, where there are several."""
     return ollama.Client(host=target.url, headers=target.headers, timeout=30)
 
 
