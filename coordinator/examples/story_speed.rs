@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use chrono::Utc;
 use ollama_coordinator::balancer::permit::{Outcome, Permit};
+use ollama_coordinator::balancer::state::Settings;
 use ollama_coordinator::balancer::{Acquired, Balancer, Wanted};
 use ollama_coordinator::proxy::error::Dialect;
 use ollama_coordinator::proxy::story::{StorySettings, Storybook, TraceSettings};
@@ -35,6 +36,8 @@ const TAIL: &str = concat!(
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
     let registry = registry();
+    let balancer = Balancer::new(registry.clone(), Settings::default());
+    let balancer = Balancer::new(registry.clone(), Settings::default());
     let traces = TraceSettings {
         endpoint: "http://127.0.0.1:9/v1/traces".to_owned(),
         service_name: "speed".to_owned(),
@@ -50,22 +53,22 @@ async fn main() -> anyhow::Result<()> {
             request_log,
             traces,
         };
-        let storybook = Storybook::new(settings, registry.clone());
-        let one = measure(&storybook, &registry, 1).await?;
-        let two = measure(&storybook, &registry, 2).await?;
+        let storybook = Storybook::new(settings, registry.clone(), balancer.clone());
+        let one = measure(&storybook, &balancer, 1).await?;
+        let two = measure(&storybook, &balancer, 2).await?;
         println!("{name:<30} {one:>8.0} {two:>8.0}");
     }
     Ok(())
 }
 
 /// Returns the nanoseconds per request of the best round, each of so many tasks.
-async fn measure(storybook: &Storybook, registry: &Registry, tasks: u32) -> anyhow::Result<f64> {
+async fn measure(storybook: &Storybook, balancer: &Balancer, tasks: u32) -> anyhow::Result<f64> {
     let mut best = Duration::MAX;
     for _ in 0..ROUNDS {
         let started = Instant::now();
         let mut running = JoinSet::new();
         for _ in 0..tasks {
-            let (storybook, permit) = (storybook.clone(), permit(registry)?);
+            let (storybook, permit) = (storybook.clone(), permit(balancer)?);
             running.spawn(async move { tell_many(&storybook, &permit) });
         }
         while let Some(done) = running.join_next().await {
@@ -93,7 +96,7 @@ fn tell_many(storybook: &Storybook, permit: &Permit) {
     }
 }
 
-fn permit(registry: &Registry) -> anyhow::Result<Permit> {
+fn permit(balancer: &Balancer) -> anyhow::Result<Permit> {
     let wanted = Wanted {
         model: MODEL,
         ollama_only: false,
@@ -102,7 +105,7 @@ fn permit(registry: &Registry) -> anyhow::Result<Permit> {
         client: 0,
         prefix: None,
     };
-    match Balancer::new(registry.clone()).acquire(wanted)? {
+    match balancer.acquire(wanted)? {
         Acquired::Ready(permit) => Ok(permit),
         Acquired::Queued(_) => None.context("the agent is free"),
     }
