@@ -18,7 +18,7 @@ use crate::upstream::{STAMP, chat, now};
 
 /// Streams outlast every window; they are broken off at its end.
 const CHUNKS: u64 = 1_000_000;
-const BEGUN_WITHIN: Duration = Duration::from_secs(4);
+const BEGUN_WITHIN: Duration = Duration::from_secs(10);
 const SETTLED_AFTER: Duration = Duration::from_millis(300);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const READ_AT_ONCE: usize = 16 * 1024;

@@ -87,10 +87,8 @@ async fn side_by_side(halves: &Halves, scale: Scale) -> anyhow::Result<Figures> 
             }
         }
     }
-    for target in targets {
-        target.process.stop().await?;
-    }
-    upstreams.stop().await?;
+    // Not all of them stop when they are asked to.
+    drop((targets, upstreams));
     Ok(figures)
 }
 
@@ -195,14 +193,20 @@ impl Turn<'_> {
             window: self.window * 2,
         };
         let Target {
+            peer,
             addr,
             path,
             process,
-            ..
         } = self.target;
         let streamed = streams::run(*addr, path, streams, process).await?;
         let begun = streamed.begun;
-        anyhow::ensure!(begun == count, "only {begun} of {count} streams began");
+        anyhow::ensure!(begun > 0, "no stream began in time");
+        if begun < count {
+            let title = peer.title();
+            self.figures.note(format!(
+                "{title}: only {begun} of {count} streams had begun"
+            ));
+        }
         let chunks = load::count(streamed.chunks);
         let cost = streamed.cpu.as_secs_f64() * 1e6 / chunks.max(1.0);
         self.add(Figure::ChunkCpu(count), cost);
