@@ -33,6 +33,8 @@ const SHORT_STREAM: (u64, Duration) = (4, Duration::from_millis(4));
 const FEW: u32 = 100;
 const FEW_PACE: Duration = Duration::from_millis(5);
 const MANY: u32 = 1_000;
+/// Without a pace nginx serves some of the streams and accepts no more.
+const MANY_PACE: Duration = Duration::from_millis(20);
 const SETTLED_WITHIN: Duration = Duration::from_secs(15);
 const SETTLED_AFTER: Duration = Duration::from_millis(100);
 /// Two steps of what processor times are counted in.
@@ -181,7 +183,7 @@ impl Turn<'_> {
     }
 
     async fn many_streams(&mut self) -> anyhow::Result<()> {
-        let streamed = self.streams(MANY, Duration::ZERO).await?;
+        let streamed = self.streams(MANY, MANY_PACE).await?;
         self.add(Figure::StreamsMemory, load::count(streamed.memory));
         Ok(())
     }

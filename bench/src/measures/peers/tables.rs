@@ -21,8 +21,8 @@ pub(crate) fn render(figures: &Figures) -> String {
         |peer| latencies(figures, peer),
     ));
     lines.extend(table(
-        "Streams: 100 with a chunk every 5 ms each, and 1,000 as fast as they go; CPU per chunk in µs",
-        "100: CPU per chunk | Transit p50 | p99 | Foreign CPUs | 1,000: chunks/s | CPU per chunk | Foreign CPUs",
+        "Streams: 100 with a chunk every 5 ms each, 1,000 with one every 20 ms; CPU per chunk in µs",
+        "100: CPU per chunk | Transit p50 | p99 | Foreign CPUs | 1,000: chunks/s of 50,000 | CPU per chunk | Foreign CPUs",
         |peer| streams(figures, peer),
     ));
     lines.extend(table(
