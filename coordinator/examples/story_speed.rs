@@ -37,7 +37,6 @@ const TAIL: &str = concat!(
 async fn main() -> anyhow::Result<()> {
     let registry = registry();
     let balancer = Balancer::new(registry.clone(), Settings::default());
-    let balancer = Balancer::new(registry.clone(), Settings::default());
     let traces = TraceSettings {
         endpoint: "http://127.0.0.1:9/v1/traces".to_owned(),
         service_name: "speed".to_owned(),
