@@ -70,10 +70,14 @@ fn start_watching(
     status: watch::Sender<AgentStatus>,
     shutdown: Shutdown,
 ) -> Sources {
-    let (reports, runtime) = watch::channel(None);
+    let (reports, seen) = watch::channel(None);
     let (samples, load) = watch::channel(None);
-    let runtime_said = (config.runtime.clone(), config.ollama_slots);
-    let watching = runtime::watch_runtime(runtime_said, config.timing, reports, status.clone());
+    let slots = runtime::Slots {
+        capacity: config.capacity,
+        ollama: config.ollama_slots,
+    };
+    let runtime = (config.runtime.clone(), slots);
+    let watching = runtime::watch_runtime(runtime, config.timing, reports, status.clone());
     spawn(tasks, "runtime probe", OnExit::Stop, watching);
     spawn(
         tasks,
@@ -82,7 +86,7 @@ fn start_watching(
         system::watch_load(config.timing.metrics, samples),
     );
     Sources {
-        runtime,
+        runtime: seen,
         load,
         status,
         shutdown,

@@ -23,6 +23,7 @@ pub use self::timing::Timing;
 pub const DEFAULT_COORDINATOR_PORT: u16 = 11400;
 
 const SMALLEST_INTERVAL: Duration = Duration::from_millis(100);
+const LARGEST_CAPACITY: u32 = 10_000;
 const LARGEST_INTERVAL: Duration = Duration::from_hours(1);
 
 const MISSING_COORDINATOR: &str = "\
@@ -61,6 +62,8 @@ pub struct Config {
     /// How many requests an Ollama serves at once, from its own `OLLAMA_NUM_PARALLEL`: it does not
     /// tell when asked.
     pub ollama_slots: Option<NonZeroU32>,
+    /// How many requests the runtime is to be given at once, whatever it says itself.
+    pub capacity: Option<NonZeroU32>,
     /// Where the identity is kept.
     pub state_dir: PathBuf,
     /// What to call this machine.
@@ -112,6 +115,7 @@ impl Config {
             coordinator,
             runtime,
             ollama_slots: None,
+            capacity: None,
             state_dir,
             machine_name: "unnamed".to_owned(),
             register_retry_interval: Duration::from_secs(30),
@@ -145,6 +149,7 @@ impl Config {
         ]);
         Ok(Self {
             ollama_slots: environment("OLLAMA_NUM_PARALLEL").and_then(|slots| slots.parse().ok()),
+            capacity: args.capacity,
             machine_name,
             register_retry_interval: args.register_retry_interval,
             register_max_attempts: args.register_max_attempts,
@@ -180,6 +185,10 @@ struct Args {
     /// name]
     #[arg(long, env = "OLLAMA_AGENT_MACHINE_NAME", value_name = "NAME")]
     machine_name: Option<String>,
+
+    /// How many requests the runtime is given at once, 1 to 10000 [default: what it says]
+    #[arg(long, env = "OLLAMA_AGENT_CAPACITY", value_name = "COUNT", value_parser = capacity)]
+    capacity: Option<NonZeroU32>,
 
     /// The longest delay between attempts to register; delays are random and grow from 0.5 s up
     /// to this
@@ -225,6 +234,19 @@ struct Args {
 fn coordinator(text: &str) -> Result<BaseUrl, ollama_coordinator_common::base_url::InvalidBaseUrl> {
     BaseUrl::parse(text.trim(), DEFAULT_COORDINATOR_PORT)
 }
+
+fn capacity(text: &str) -> Result<NonZeroU32, InvalidCapacity> {
+    let capacity: NonZeroU32 = text.parse().map_err(|_not_a_count| InvalidCapacity)?;
+    if capacity.get() <= LARGEST_CAPACITY {
+        Ok(capacity)
+    } else {
+        Err(InvalidCapacity)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the allowed range is 1 to 10000")]
+struct InvalidCapacity;
 
 fn interval(text: &str) -> Result<Duration, InvalidInterval> {
     let interval = duration::parse(text)?;

@@ -17,9 +17,25 @@ use crate::status::AgentStatus;
 /// A busy machine may answer one look too late; only the next one in a row counts.
 const TIMEOUTS_TOLERATED: u32 = 1;
 
+/// What the operator says of how many requests the runtime serves at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slots {
+    /// Whatever it says itself.
+    pub(crate) capacity: Option<NonZeroU32>,
+    /// If it is an Ollama, which says nothing.
+    pub(crate) ollama: Option<NonZeroU32>,
+}
+
+impl Slots {
+    fn of(self, report: &RuntimeReport) -> Option<NonZeroU32> {
+        let ollama = self.ollama.filter(|_| report.kind == RuntimeKind::Ollama);
+        self.capacity.or(report.slots).or(ollama)
+    }
+}
+
 /// Looks at the runtime for ever.
 pub(crate) async fn watch_runtime(
-    (runtime, ollama_slots): (BaseUrl, Option<NonZeroU32>),
+    (runtime, slots): (BaseUrl, Slots),
     timing: Timing,
     reports: watch::Sender<Option<RuntimeReport>>,
     status: watch::Sender<AgentStatus>,
@@ -32,9 +48,7 @@ pub(crate) async fn watch_runtime(
     let mut sight = Sight::default();
     loop {
         let seen = probe(&mut client).await.map(|mut report| {
-            if report.kind == RuntimeKind::Ollama {
-                report.slots = report.slots.or(ollama_slots);
-            }
+            report.slots = slots.of(&report);
             report
         });
         let error = seen.as_ref().err().map(|error| error_chain(error));

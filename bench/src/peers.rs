@@ -18,7 +18,7 @@ use crate::upstream::chat;
 
 mod config;
 
-const READY_WITHIN: Duration = Duration::from_mins(1);
+const READY_WITHIN: Duration = Duration::from_mins(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const OLLAMA: &str = "/api/chat";

@@ -46,7 +46,7 @@ impl Scale {
         Self {
             largest: 100_000,
             rounds: 5,
-            peer_rounds: 5,
+            peer_rounds: 3,
             window: Duration::from_secs(1),
             hold: Duration::from_secs(25),
         }

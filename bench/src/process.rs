@@ -84,7 +84,7 @@ impl Drop for Process {
     /// What it has started outlives it when it is killed.
     fn drop(&mut self) {
         if !self.has_ended() {
-            for pid in tree(self.pid).into_iter().rev() {
+            for pid in tree(self.pid) {
                 signal(pid, Signal::KILL);
             }
         }

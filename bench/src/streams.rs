@@ -18,7 +18,7 @@ use crate::upstream::{STAMP, chat, now};
 
 /// Streams outlast every window; they are broken off at its end.
 const CHUNKS: u64 = 1_000_000;
-const BEGUN_WITHIN: Duration = Duration::from_secs(4);
+const BEGUN_WITHIN: Duration = Duration::from_secs(10);
 const SETTLED_AFTER: Duration = Duration::from_millis(300);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const READ_AT_ONCE: usize = 16 * 1024;
@@ -30,7 +30,7 @@ const SHORTEST_STAMP: usize = 10;
 pub(crate) struct Streams {
     /// How many at once.
     pub(crate) count: u32,
-    /// The time between two chunks of each; zero: as fast as it goes.
+    /// The time between two chunks of each.
     pub(crate) pace: Duration,
     /// For how long.
     pub(crate) window: Duration,
@@ -41,7 +41,7 @@ pub(crate) struct Streams {
 pub(crate) struct Streamed {
     /// Chunks that arrived.
     pub(crate) chunks: u64,
-    /// How long each was on its way; not kept when they come as fast as it goes.
+    /// How long each was on its way.
     pub(crate) transits: Vec<Duration>,
     /// How long the window was.
     pub(crate) took: Duration,
@@ -75,7 +75,7 @@ pub(crate) async fn run(
         let stream = stream.context("cannot connect for a stream")?;
         stream.set_nodelay(true)?;
         let (request, tally) = (Arc::clone(&request), Arc::clone(&tally));
-        readers.spawn(read(stream, request, streams.pace, tally));
+        readers.spawn(read(stream, request, tally));
         // Spread over the time between two chunks, as independent streams are.
         sleep(streams.pace / streams.count).await;
     }
@@ -110,7 +110,7 @@ pub(crate) async fn run(
     })
 }
 
-async fn read(mut stream: TcpStream, request: Arc<[u8]>, pace: Duration, tally: Arc<Mutex<Tally>>) {
+async fn read(mut stream: TcpStream, request: Arc<[u8]>, tally: Arc<Mutex<Tally>>) {
     let mut received = Vec::with_capacity(READ_AT_ONCE);
     let mut begun = false;
     let ended = async {
@@ -125,10 +125,8 @@ async fn read(mut stream: TcpStream, request: Arc<[u8]>, pace: Duration, tally: 
             let streamed = &mut tally.streamed;
             let used = stamps(&received, |sent| {
                 streamed.chunks += 1;
-                if !pace.is_zero() {
-                    let transit = Duration::from_nanos(arrived.saturating_sub(sent));
-                    streamed.transits.push(transit);
-                }
+                let transit = Duration::from_nanos(arrived.saturating_sub(sent));
+                streamed.transits.push(transit);
             });
             if used > 0 && !begun {
                 begun = true;

@@ -64,8 +64,8 @@ const ABOUT: &str = r#"{"status":"ok","model_path":"bench","served_model_name":"
 struct Chat {
     #[serde(default)]
     stream: bool,
-    /// How many chunks a stream has.
-    #[serde(default, rename = "max_tokens")]
+    /// How many chunks a stream has. One router renames the field.
+    #[serde(default, rename = "max_tokens", alias = "max_completion_tokens")]
     chunks: u64,
     /// How many milliseconds lie between two of them.
     #[serde(default, rename = "seed")]

@@ -105,11 +105,12 @@ def engine_streams_to_anthropic_clients(fleet):
 
 
 def engine_stops_when_its_client_leaves(fleet):
-    stream = _openai(fleet).chat.completions.create(model=MODEL, messages=QUESTION, stream=True)
+    stream = _openai(fleet).chat.completions.create(
+        model=MODEL, messages=QUESTION, temperature=0, stream=True)
     for _ in range(3):
         next(stream)
     expect(_busy_slots(fleet) == 1, _busy_slots(fleet))
-    expect(fleet.agent("engine")["in_flight"] == 1, fleet.agent("engine"))
+    wait_for("the request in flight", lambda: fleet.agent("engine")["in_flight"] == 1)
 
     stream.close()
 

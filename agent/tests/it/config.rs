@@ -61,12 +61,14 @@ async fn runtime_comes_from_the_flag_else_from_ollamas_own_variable(
 }
 
 #[rstest]
-#[case("4", Some(4))]
-#[case("0", None)]
-#[case("auto", None)]
+#[case("4", "", Some(4))]
+#[case("0", "", None)]
+#[case("auto", "", None)]
+#[case("4", "7", Some(7))]
 #[tokio::test]
-async fn slots_of_an_ollama_come_from_its_own_variable(
+async fn slots_come_from_the_operator_or_from_ollamas_own_variable(
     #[case] num_parallel: &str,
+    #[case] capacity: &str,
     #[case] expected: Option<u32>,
 ) {
     let mut coordinator = FakeCoordinator::start();
@@ -77,6 +79,11 @@ async fn slots_of_an_ollama_come_from_its_own_variable(
         .args(["--coordinator", &coordinator.url().to_string()])
         .args(["--runtime", &runtime.url().to_string()])
         .env("OLLAMA_NUM_PARALLEL", num_parallel)
+        .envs(
+            [("OLLAMA_AGENT_CAPACITY", capacity)]
+                .into_iter()
+                .filter(|(_, set)| !set.is_empty()),
+        )
         .spawn()
         .unwrap();
 
@@ -90,6 +97,7 @@ async fn slots_of_an_ollama_come_from_its_own_variable(
 #[rstest]
 #[case("OLLAMA_AGENT_HEARTBEAT_INTERVAL", "0", &["--heartbeat-interval", "100ms to 1h"])]
 #[case("OLLAMA_AGENT_REGISTER_RETRY_INTERVAL", "-3", &["--register-retry-interval", "100ms to 1h"])]
+#[case("OLLAMA_AGENT_CAPACITY", "0", &["--capacity", "1 to 10000"])]
 #[case("OLLAMA_AGENT_REGISTER_MAX_ATTEMPTS", "-1", &["--register-max-attempts"])]
 #[case("OLLAMA_AGENT_COORDINATOR", "https://hub", &["--coordinator", "https is not supported"])]
 #[case("OLLAMA_AGENT_RUNTIME", "ftp://x", &["--runtime", "scheme must be http"])]

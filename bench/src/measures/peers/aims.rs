@@ -1,6 +1,6 @@
 //! How the coordinator meets what the proxy is held to.
 
-use super::figures::{Figure, Figures, Subject};
+use super::figures::{Figure, Figures};
 use super::{CONNECTIONS, FEW};
 use crate::peers::Peer::{Coordinator, Direct, Nginx};
 use crate::plan::show_row;
@@ -14,7 +14,7 @@ pub(crate) fn show_all(figures: &Figures) {
     let cost = Figure::Cpu(many);
     let (p50, p99) = (Figure::RateP50, Figure::RateP99);
     let rows = [
-        against_nginx(figures, "CPU per small request", cost, 1.4),
+        against_nginx(figures, "CPU per small request, 64 connections", cost, 1.4),
         growth(figures, many, most),
         added(figures, "added at 1,000/s, p50", p50, 120.0),
         added(figures, "added at 1,000/s, p99", p99, 250.0),
@@ -47,7 +47,7 @@ fn against_nginx(figures: &Figures, measure: &str, figure: Figure, aim: f64) -> 
             is,
             unit: " x nginx",
         },
-        foreign: None,
+        foreign: foreign(figures, figure),
     })
 }
 
@@ -63,18 +63,13 @@ fn growth(figures: &Figures, from: usize, to: usize) -> Option<Row> {
             is,
             unit: " %",
         },
-        foreign: None,
+        foreign: foreign(figures, Figure::Cpu(to)),
     })
 }
 
 fn added(figures: &Figures, measure: &str, figure: Figure, aim: f64) -> Option<Row> {
     let is = figures.added(figure, Coordinator)?;
     let direct = figures.median(figure, Direct)?;
-    let subject = if figure == Figure::FirstChunk {
-        Subject::FirstChunk
-    } else {
-        Subject::Rate
-    };
     Some(Row {
         measure: format!("peers: {measure}"),
         result: format!("{is:.0} µs added"),
@@ -84,7 +79,7 @@ fn added(figures: &Figures, measure: &str, figure: Figure, aim: f64) -> Option<R
             is,
             unit: " µs added",
         },
-        foreign: figures.median(Figure::Foreign(subject), Coordinator),
+        foreign: foreign(figures, figure),
     })
 }
 
@@ -102,7 +97,7 @@ fn transit(figures: &Figures) -> Option<Row> {
             is,
             unit: " ms",
         },
-        foreign: figures.median(Figure::Foreign(Subject::Few), Coordinator),
+        foreign: foreign(figures, Figure::TransitP99),
     })
 }
 
@@ -120,4 +115,9 @@ fn memory(figures: &Figures, measure: &str, figure: Figure, aim: f64) -> Option<
         },
         foreign: None,
     })
+}
+
+/// Returns what others did while the coordinator's figure was measured.
+fn foreign(figures: &Figures, figure: Figure) -> Option<f64> {
+    figures.median(Figure::Foreign(figure.subject()?), Coordinator)
 }

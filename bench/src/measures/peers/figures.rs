@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
 
+use super::MANY;
 use crate::peers::Peer;
 use crate::table::median;
 
@@ -62,6 +63,24 @@ pub(crate) enum Figure {
     StreamsMemory,
     /// Processors' worth of work of others meanwhile.
     Foreign(Subject),
+}
+
+impl Figure {
+    /// Returns what it is measured with; memory is read between two measures.
+    pub(crate) fn subject(self) -> Option<Subject> {
+        match self {
+            Self::Cpu(_) | Self::PerSecond(_) => Some(Subject::Small),
+            Self::RateP50 | Self::RateP99 => Some(Subject::Rate),
+            Self::FirstChunk => Some(Subject::FirstChunk),
+            Self::TransitP50 | Self::TransitP99 => Some(Subject::Few),
+            Self::ChunkCpu(streams) | Self::ChunksPerSecond(streams) => Some(match streams {
+                MANY => Subject::Many,
+                _ => Subject::Few,
+            }),
+            Self::Foreign(subject) => Some(subject),
+            Self::IdleMemory | Self::LoadedMemory | Self::StreamsMemory => None,
+        }
+    }
 }
 
 /// All figures, and what could not be measured.

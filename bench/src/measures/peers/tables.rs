@@ -12,7 +12,7 @@ const MIB: f64 = 1_048_576.0;
 pub(crate) fn render(figures: &Figures) -> String {
     let mut lines = table(
         "CPU per small request, µs, and as a multiple of nginx's",
-        "1 connection | 16 | 64 | 256 | 64 to 256 | Requests/s, 64",
+        "1 connection | 16 | 64 | 256 | 64 to 256 | Requests/s, 64 | Foreign CPUs",
         |peer| small_requests(figures, peer),
     );
     lines.extend(table(
@@ -21,8 +21,8 @@ pub(crate) fn render(figures: &Figures) -> String {
         |peer| latencies(figures, peer),
     ));
     lines.extend(table(
-        "Streams: 100 with a chunk every 5 ms each, and 1,000 as fast as they go; CPU per chunk in µs",
-        "100: CPU per chunk | Transit p50 | p99 | Foreign CPUs | 1,000: chunks/s | CPU per chunk",
+        "Streams: 100 with a chunk every 5 ms each, 1,000 with one every 20 ms; CPU per chunk in µs",
+        "100: CPU per chunk | Transit p50 | p99 | Foreign CPUs | 1,000: chunks/s of 50,000 | CPU per chunk | Foreign CPUs",
         |peer| streams(figures, peer),
     ));
     lines.extend(table(
@@ -61,6 +61,7 @@ fn small_requests(figures: &Figures, peer: Peer) -> Vec<Option<String>> {
     let mut cells = CONNECTIONS.map(cost).to_vec();
     cells.push(growth.map(|growth| format!("{growth:+.0} %")));
     cells.push(whole(per_second));
+    cells.push(foreign(figures, Subject::Small, peer));
     cells
 }
 
@@ -92,6 +93,7 @@ fn streams(figures: &Figures, peer: Peer) -> Vec<Option<String>> {
         foreign(figures, Subject::Few, peer),
         whole(figures.median(Figure::ChunksPerSecond(MANY), peer)),
         beside_nginx(figures, Figure::ChunkCpu(MANY), peer),
+        foreign(figures, Subject::Many, peer),
     ]
 }
 
@@ -139,7 +141,7 @@ mod tests {
 
         let text = render(&figures);
 
-        assert!(text.contains("| **coordinator** | – | – | 12.5, 1.25 x | – | – | – |\n"));
+        assert!(text.contains("| **coordinator** | – | – | 12.5, 1.25 x | – | – | – | – |\n"));
         assert!(!text.contains("| haproxy |"));
         assert!(text.ends_with("- SKIPPED haproxy: it is not installed"));
     }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::super::choice::{Choice, Considered, MAX_CONSIDERED, Reason, WhyNot};
 use super::super::ejection::Standing;
 use super::super::facts::fits;
-use super::super::fleet::{Fleet, Member, Slot};
+use super::super::fleet::{Fleet, Member, Pool, Slot};
 use super::super::policy::{self, Draw, Picked, Policy, PolicyInput, below, rank};
 use super::super::{AcquireError, Wanted};
 use super::State;
@@ -227,7 +227,8 @@ impl State {
             return;
         }
         if let (Policy::PrefixAffinity, Some(prefix)) = (policy, wanted.prefix) {
-            for slot in closest(&self.fleet, pool, prefix).into_iter().flatten() {
+            let closest = closest(&self.fleet.pools[pool], prefix, now);
+            for slot in closest.into_iter().flatten() {
                 self.look_at(look, (slot, pool), wanted, now);
             }
             if look.has_usable() {
@@ -455,28 +456,17 @@ fn limit(slot: &Slot, now: Instant) -> u32 {
 }
 
 /// Returns the agents that are closest to a conversation, of those with the model in memory if
-/// there are any.
-fn closest(fleet: &Fleet, pool: usize, prefix: u64) -> [Option<usize>; DRAWN] {
-    let pool_number = pool;
-    let pool = &fleet.pools[pool];
+/// there are any. It goes through all members, which lie side by side.
+fn closest(pool: &Pool, prefix: u64, now: Instant) -> [Option<usize>; DRAWN] {
     let mut best = [None; DRAWN];
     let mut ranks = [0; DRAWN];
-    let mut take = |member: &Member| {
+    for member in &pool.members {
         let rank = rank(prefix, member.identity);
-        if rank > ranks[DRAWN - 1] {
+        if rank > ranks[DRAWN - 1] && (pool.warm.is_empty() || member.is_warm(now)) {
             let at = ranks.partition_point(|other| *other >= rank);
             ranks[at..].rotate_right(1);
             best[at..].rotate_right(1);
             (ranks[at], best[at]) = (rank, Some(member.slot));
-        }
-    };
-    if pool.warm.is_empty() {
-        pool.members.iter().for_each(&mut take);
-    } else {
-        for slot in &pool.warm {
-            if let Some(place) = fleet.slots[*slot].place_in(pool_number) {
-                take(&pool.members[place]);
-            }
         }
     }
     best
