@@ -23,8 +23,13 @@ use ollama_coordinator_common::protocol::runtime::{Model, RuntimeStatus};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-const REQUESTS: u32 = 1_000_000;
-const ROUNDS: usize = 5;
+/// What the binary uses there.
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+const REQUESTS: u32 = 20_000;
+const ROUNDS: usize = 300;
 const MODEL: &str = "llama3.2:latest";
 const TAIL: &str = concat!(
     r#"{"model":"llama3.2","created_at":"2026-01-01T00:00:00Z","message":{"role":"assistant","#,
