@@ -184,7 +184,8 @@ async fn chunks(stream: &mut TcpStream, chat: &Chat, api: &Api) -> io::Result<()
     for number in 0..chat.chunks {
         if chat.pace_ms == 0 {
             yield_now().await;
-        } else {
+        } else if number > 0 {
+            // Not for the first one: a timer that is due at once takes up to a millisecond.
             let after = Duration::from_millis(chat.pace_ms.saturating_mul(number));
             sleep_until(started + after).await;
         }
