@@ -242,9 +242,9 @@ async fn start_coordinator(
         let registered: serde_json::Value = serde_json::from_slice(answer.body)?;
         let id = registered.get("id").and_then(serde_json::Value::as_str);
         let path = format!("/api/agents/{}", id.context("the agent got no id")?);
-        let unlimited = request("PATCH", &path, None, r#"{"capacity":100000}"#);
-        // A coordinator that knows no capacity has no limit.
-        connection.send(&unlimited).await?;
+        let unlimited = request("PATCH", &path, None, r#"{"capacity":10000}"#);
+        let changed = connection.send(&unlimited).await?;
+        anyhow::ensure!(changed.is_success(), "the capacity was not set");
     }
     Ok((coordinator.process, coordinator.addr))
 }

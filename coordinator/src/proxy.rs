@@ -40,6 +40,7 @@ pub mod tail;
 pub mod target;
 pub mod upstream;
 
+use attempts::Asked;
 use body::ProxyBody;
 use early::{Answering, Voice};
 use error::{Dialect, ProxyError};
@@ -151,7 +152,7 @@ impl Proxy {
             Err(error) => {
                 let dialect = Dialect::of(head.uri.path());
                 let story = self.begin(&head, peer);
-                return self.refuse(dialect, &ProxyError::Selector(error), story);
+                return refuse(dialect, &ProxyError::Selector(error), story);
             }
         };
         let path = head.uri.path();
@@ -171,7 +172,7 @@ impl Proxy {
                 Selection::Any | Selection::All => lists::answer(&self.0.registry, list, path),
                 Selection::These(_) => {
                     let (dialect, story) = (Dialect::of(path), self.begin(&head, peer));
-                    self.refuse(dialect, &ProxyError::Aim(AimError::OneAtATime), story)
+                    refuse(dialect, &ProxyError::Aim(AimError::OneAtATime), story)
                 }
             },
             (Err(NoRoute::Method(allow)), None) => error::method_not_allowed(allow),
@@ -208,7 +209,7 @@ impl Proxy {
         let mut story = self.begin(&head, peer);
         let (mut target, unreadable) = match self.read(&head, body).await {
             Ok(read) => read,
-            Err(error) => return self.refuse(inference.dialect, &error, story),
+            Err(error) => return refuse(inference.dialect, &error, story),
         };
         target.only = selection.into_agents();
         let is_streamed = target.peek.stream.unwrap_or(inference.streams_by_default);
@@ -218,20 +219,24 @@ impl Proxy {
             let otherwise = unreadable.unwrap_or(ProxyError::BadBody("model is required"));
             return machines::ask_any(self, inference, target, &otherwise, story).await;
         }
-        let client = self.client_key(&head.headers, peer);
+        let asked = Asked {
+            inference,
+            client: self.client_key(&head.headers, peer),
+            target,
+        };
         match self.0.settings.keep_alive {
             Some(every) if is_streamed => {
                 let voice = Voice {
                     dialect: inference.dialect,
-                    is_chat: target.uri.path() == "/api/chat",
-                    model: target.peek.model.clone(),
+                    is_chat: asked.target.uri.path() == "/api/chat",
+                    model: asked.target.peek.model.clone(),
                 };
                 let proxy = self.clone();
                 let answering: Answering =
-                    Box::pin(async move { proxy.attempts(inference, target, client, story).await });
+                    Box::pin(async move { proxy.attempts(asked, story).await });
                 early::answer_or_begin(answering, voice, every).await
             }
-            Some(_) | None => self.attempts(inference, target, client, story).await,
+            Some(_) | None => self.attempts(asked, story).await,
         }
     }
 
@@ -276,14 +281,14 @@ impl Proxy {
             None => self.0.clients.hash_one(peer.remote.ip()),
         }
     }
+}
 
-    /// Tells the client why no agent answers.
-    fn refuse(&self, dialect: Dialect, error: &ProxyError, story: Story) -> Response<ProxyBody> {
-        error.log();
-        let (status, message) = (error.status(), error.message());
-        let mut answer = error::answer(dialect, status, &message);
-        story.describe(answer.headers_mut());
-        story.refused(status, error.reason(), &error.to_string());
-        answer
-    }
+/// Tells the client why no agent answers.
+fn refuse(dialect: Dialect, error: &ProxyError, story: Story) -> Response<ProxyBody> {
+    error.log();
+    let (status, message) = (error.status(), error.message());
+    let mut answer = error::answer(dialect, status, &message);
+    story.describe(answer.headers_mut());
+    story.refused(status, error.reason(), &error.to_string());
+    answer
 }

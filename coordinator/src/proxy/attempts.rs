@@ -14,7 +14,7 @@ use super::relay::{Account, RelayBody};
 use super::route::Inference;
 use super::story::Story;
 use super::target::Target;
-use super::{AGENT_HEADER, Proxy};
+use super::{AGENT_HEADER, Proxy, refuse};
 use crate::balancer::permit::{Failure, Outcome, Permit};
 use crate::balancer::{AcquireError, Acquired, Waiter, Wanted};
 
@@ -30,6 +30,16 @@ const PAUSE: Duration = Duration::from_millis(250);
 const MAX_RETRIES: usize = 2;
 /// How often the place in the queue is noted.
 const NOTE_PLACE: Duration = Duration::from_secs(1);
+
+/// What a client asks of a model.
+pub(super) struct Asked {
+    /// The route.
+    pub(super) inference: Inference,
+    /// The request.
+    pub(super) target: Target,
+    /// Who asks, for fairness.
+    pub(super) client: u64,
+}
 
 /// What has been tried for one request.
 struct Tried {
@@ -66,14 +76,13 @@ struct Refusal {
 
 impl Proxy {
     /// Has one agent after another try, and relays the answer of the first that does it.
-    pub(super) async fn attempts(
-        &self,
-        inference: Inference,
-        target: Target,
-        client: u64,
-        mut story: Story,
-    ) -> Response<ProxyBody> {
+    pub(super) async fn attempts(&self, asked: Asked, mut story: Story) -> Response<ProxyBody> {
         self.0.budget.deposit();
+        let Asked {
+            inference,
+            ref target,
+            client,
+        } = asked;
         let mut tried = Tried::nobody();
         loop {
             let wanted = Wanted {
@@ -91,9 +100,9 @@ impl Proxy {
                     tried.agents.clear();
                     continue;
                 }
-                Err(error) => return self.give_up(inference, &target, tried, error, story),
+                Err(error) => return self.give_up(&asked, tried, error, story),
             };
-            let step = self.try_agent(inference, &target, permit, &mut tried, &mut story);
+            let step = self.try_agent(&asked, permit, &mut tried, &mut story);
             match step.await {
                 Step::Answered(answer, permit) => {
                     let answer = (answer, permit.candidate().id);
@@ -102,7 +111,7 @@ impl Proxy {
                 Step::GoOn => {}
                 Step::GiveUp => {
                     let error = AcquireError::Exhausted;
-                    return self.give_up(inference, &target, tried, error, story);
+                    return self.give_up(&asked, tried, error, story);
                 }
             }
         }
@@ -111,12 +120,15 @@ impl Proxy {
     /// Sends the request to one agent and judges what comes of it.
     async fn try_agent(
         &self,
-        inference: Inference,
-        target: &Target,
+        asked: &Asked,
         permit: Permit,
         tried: &mut Tried,
         story: &mut Story,
     ) -> Step {
+        let Asked {
+            inference, target, ..
+        } = asked;
+        let inference = *inference;
         story.attempt(&permit);
         tried.attempts += 1;
         let agent = permit.candidate().id;
@@ -196,14 +208,14 @@ impl Proxy {
     /// Tells the client what the agents said that were tried, or why none can be.
     fn give_up(
         &self,
-        inference: Inference,
-        target: &Target,
+        asked: &Asked,
         tried: Tried,
         error: AcquireError,
         story: Story,
     ) -> Response<ProxyBody> {
+        let dialect = asked.inference.dialect;
         if let Some(Refusal { answer, agent, .. }) = tried.refusal {
-            return self.relay(inference.dialect, (answer, agent), None, story);
+            return self.relay(dialect, (answer, agent), None, story);
         }
         let error = match (error, tried.failure) {
             (AcquireError::Exhausted, Some(ForwardError::NotConnected(_))) => {
@@ -211,11 +223,11 @@ impl Proxy {
             }
             (AcquireError::Exhausted, Some(failure)) => ProxyError::Failed(failure),
             (error, _) => ProxyError::NoAgent {
-                model: target.peek.model.clone(),
+                model: asked.target.peek.model.clone(),
                 error,
             },
         };
-        self.refuse(inference.dialect, &error, story)
+        refuse(dialect, &error, story)
     }
 
     fn note_failure(&self, permit: Permit, error: &ForwardError, story: &mut Story) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::http::{HeaderValue, Response, header};
 use bytes::Bytes;
 use chrono::Utc;
-use http_body::{Body, Frame};
+use http_body::{Body as _, Frame};
 use serde_json::json;
 use tokio::time::{Instant, Sleep};
 

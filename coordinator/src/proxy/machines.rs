@@ -22,7 +22,7 @@ use super::selector::Selection;
 use super::story::Story;
 use super::target::{self, HeldMemory, Target};
 use super::upstream::{Repeat, RequestBody};
-use super::{Proxy, forward, hops};
+use super::{Proxy, forward, hops, refuse};
 use crate::balancer::permit::Outcome;
 use aim::{Aim, AimError};
 
@@ -71,11 +71,11 @@ pub async fn answer(
     let dialect = Dialect::of(head.uri.path());
     let errand = match Errand::new(proxy, &head, machine.is_change()) {
         Ok(errand) => errand,
-        Err(error) => return proxy.refuse(dialect, &error, story),
+        Err(error) => return refuse(dialect, &error, story),
     };
     let (aimed, body) = match find(proxy, machine, selection, (&head.headers, body)).await {
         Ok(found) => found,
-        Err(error) => return proxy.refuse(dialect, &error, story),
+        Err(error) => return refuse(dialect, &error, story),
     };
     let aimed = match (machine, aimed) {
         (Machine::Status, Ok(Aim::FirstOf(contacts))) if contacts.len() > 1 => {
@@ -83,7 +83,7 @@ pub async fn answer(
         }
         (Machine::Status, Err(AimError::Nobody)) => return status(story),
         (_, Ok(aimed)) => aimed,
-        (_, Err(error)) => return proxy.refuse(dialect, &ProxyError::Aim(error), story),
+        (_, Err(error)) => return refuse(dialect, &ProxyError::Aim(error), story),
     };
     match (aimed, body) {
         (Aim::FirstOf(contacts) | Aim::Each(contacts), Arrived::Passing(body))
@@ -97,7 +97,7 @@ pub async fn answer(
                 Arrived::Passing(body) => target::collect(body, &proxy.0.memory).await,
             };
             match (aimed, body) {
-                (_, Err(error)) => proxy.refuse(dialect, &error, story),
+                (_, Err(error)) => refuse(dialect, &error, story),
                 (Aim::Each(contacts), Ok(body)) if contacts.len() > 1 => {
                     each::ask(proxy, machine, contacts, (errand, body), story).await
                 }
@@ -121,7 +121,7 @@ pub async fn pass_to(proxy: &Proxy, agent: AgentId, ask: Ask) -> Response<ProxyB
     let errand = Errand::new(proxy, &head, is_change);
     match (contact.map_err(ProxyError::Aim), errand) {
         (Ok(contact), Ok(errand)) => pass::stream(proxy, &contact, errand, body, story).await,
-        (Err(error), _) | (_, Err(error)) => proxy.refuse(dialect, &error, story),
+        (Err(error), _) | (_, Err(error)) => refuse(dialect, &error, story),
     }
 }
 
@@ -149,7 +149,7 @@ pub async fn ask_any(
         return error::page_not_found();
     }
     if contacts.is_empty() {
-        return proxy.refuse(inference.dialect, otherwise, story);
+        return refuse(inference.dialect, otherwise, story);
     }
     let errand = Errand {
         method: target.method,

@@ -142,15 +142,14 @@ async fn exchange(
     connection: &mut Option<Connection>,
     mut ask: Request<Full<Bytes>>,
 ) -> Result<(), BoxError> {
-    let mut open = match connection.take() {
-        Some(open) => open,
-        None => {
-            let stream = TcpStream::connect(api.addr()).await?;
-            let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
-            let mut driving = JoinSet::new();
-            driving.spawn(async move { drop(driver.await) });
-            (sender, driving)
-        }
+    let mut open = if let Some(open) = connection.take() {
+        open
+    } else {
+        let stream = TcpStream::connect(api.addr()).await?;
+        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
+        let mut driving = JoinSet::new();
+        driving.spawn(async move { drop(driver.await) });
+        (sender, driving)
     };
     let host = api.addr().to_string().parse()?;
     ask.headers_mut().insert(http::header::HOST, host);
@@ -171,6 +170,6 @@ async fn metric(api: Api, name: &str) -> u64 {
     let values = page
         .lines()
         .filter(|line| line.starts_with(name))
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-    values.sum::<f64>() as u64
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+    values.sum()
 }

@@ -134,6 +134,7 @@ fn lists() -> Vec<Call> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "it is one table")]
 fn native() -> Vec<Call> {
     let say = json!([{ "role": "user", "content": "hi" }]);
     let tool = json!({ "type": "function", "function": {
@@ -463,7 +464,12 @@ fn headers_that_matter(headers: &HeaderMap) -> Vec<(String, String)> {
     let mut headers: Vec<_> = headers
         .iter()
         .filter(|(name, _)| ![CONNECTION, DATE, ALLOW].contains(name) && !own(name.as_str()))
-        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+        .map(|(name, value)| {
+            (
+                name.to_string(),
+                value.to_str().expect("it is text").to_owned(),
+            )
+        })
         .collect();
     headers.sort_unstable();
     headers

@@ -20,7 +20,7 @@ use crate::proxy::headers::strip_response;
 use crate::proxy::relay::{Account, RelayBody};
 use crate::proxy::story::Story;
 use crate::proxy::upstream::{Repeat, RequestBody, SendError};
-use crate::proxy::{AGENT_HEADER, Proxy};
+use crate::proxy::{AGENT_HEADER, Proxy, refuse};
 use crate::registry::Registry;
 
 /// Passes a request on while its body still arrives.
@@ -36,7 +36,7 @@ pub async fn stream(
     let request = errand.request(body);
     match send(proxy, contact, request, errand.repeat, &moved).await {
         Ok(answer) => relay(proxy, contact, &errand, answer, story),
-        Err(error) => proxy.refuse(errand.dialect, &error, story),
+        Err(error) => refuse(errand.dialect, &error, story),
     }
 }
 
@@ -62,7 +62,7 @@ pub async fn whole(
         }
     }
     let error = failed.expect("one machine at least was to be asked");
-    proxy.refuse(errand.dialect, &error, story)
+    refuse(errand.dialect, &error, story)
 }
 
 /// Sends a request and waits for the head of the answer, for as long as the request's body moves.
