@@ -30,6 +30,13 @@ macro_rules! uuid_newtype {
             }
         }
 
+        impl $name {
+            /// Writes the id into `buffer`, as [`fmt::Display`] does, but without formatting.
+            pub fn encode<'a>(&self, buffer: &'a mut [u8; 36]) -> &'a str {
+                self.0.hyphenated().encode_lower(buffer)
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.fmt(f)

@@ -29,6 +29,7 @@ pub mod headers;
 pub mod hops;
 pub mod lists;
 pub mod machines;
+mod nudge;
 pub mod patience;
 pub mod peek;
 pub mod relay;

@@ -7,7 +7,7 @@ use ollama_coordinator_common::id::AgentId;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::body::ProxyBody;
-use super::error::{Dialect, ProxyError};
+use super::error::{Dialect, LastWord, ProxyError};
 use super::forward::{self, Answer, ForwardError};
 use super::headers::strip_response;
 use super::relay::{Account, RelayBody};
@@ -185,7 +185,7 @@ impl Proxy {
     fn relay(
         &self,
         dialect: Dialect,
-        (answer, agent): (Answer, AgentId),
+        (mut answer, agent): (Answer, AgentId),
         permit: Option<Permit>,
         mut story: Story,
     ) -> Response<ProxyBody> {
@@ -194,13 +194,14 @@ impl Proxy {
         let mut response = Response::new(ProxyBody::Whole(None));
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.clone_from(&answer.head.headers);
+        let last_word = LastWord::of_stream(&answer.head.headers, dialect);
+        *headers = std::mem::take(&mut answer.head.headers);
         strip_response(headers);
-        let agent = HeaderValue::from_str(&agent.to_string());
+        let agent = HeaderValue::from_str(agent.encode(&mut [0; 36]));
         headers.insert(AGENT_HEADER, agent.expect("a UUID is a header value"));
         story.describe(headers);
         let account = Account { permit, story };
-        let body = RelayBody::new(answer, dialect, self.0.settings.idle_timeout, account);
+        let body = RelayBody::new(answer, last_word, self.0.settings.idle_timeout, account);
         *response.body_mut() = ProxyBody::Relay(Box::new(body));
         response
     }

@@ -10,6 +10,9 @@ const HOP_HEADER: HeaderName = HeaderName::from_static("x-coordinator-hop");
 
 /// Returns whether a request has passed the coordinator `own`.
 pub fn has_passed(headers: &HeaderMap, own: InstanceId) -> bool {
+    if !headers.contains_key(HOP_HEADER) {
+        return false;
+    }
     let own = own.to_string();
     headers
         .get_all(HOP_HEADER)
@@ -25,7 +28,7 @@ pub fn add(forwarded: &mut HeaderMap, arrived: &HeaderMap, own: InstanceId) {
     for hop in arrived.get_all(HOP_HEADER) {
         forwarded.append(HOP_HEADER, hop.clone());
     }
-    let own = HeaderValue::from_str(&own.to_string()).expect("a UUID is a header value");
+    let own = HeaderValue::from_str(own.encode(&mut [0; 36])).expect("a UUID is a header value");
     forwarded.append(HOP_HEADER, own);
 }
 

@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::body::BoxError;
-use super::error::{Dialect, LastWord};
+use super::error::LastWord;
 use super::forward::Answer;
 use super::patience::Patience;
 use super::story::Story;
@@ -65,8 +65,12 @@ pub struct Account {
 
 impl RelayBody {
     /// Passes on an answer whose head is on its way to the client.
-    pub fn new(answer: Answer, dialect: Dialect, idle: Duration, account: Account) -> Self {
-        let last_word = LastWord::of_stream(&answer.head.headers, dialect);
+    pub fn new(
+        answer: Answer,
+        last_word: Option<LastWord>,
+        idle: Duration,
+        account: Account,
+    ) -> Self {
         let passed = Passed::since(answer.sent, answer.began);
         let ways = (idle, last_word);
         let mut body = Self::watching(answer.first, answer.rest, ways, passed, account);

@@ -26,6 +26,7 @@ use tokio::time::{Instant, timeout};
 
 use super::body::BoxError;
 use super::machines::upload::Upload;
+use super::nudge::Nudge;
 use crate::registry::agent::Link;
 
 /// How long an idle connection to an agent is kept.
@@ -50,6 +51,8 @@ struct Idle {
 /// One connection, driven by whoever holds it.
 struct Wire {
     addr: SocketAddr,
+    host: HeaderValue,
+    nudge: Nudge,
     sender: SendRequest<RequestBody>,
     connection: Connection<TokioIo<TcpStream>, RequestBody>,
     is_over: bool,
@@ -93,8 +96,6 @@ impl UpstreamClient {
     ) -> Result<Response<UpstreamBody>, SendError> {
         let Link::Direct(addr) = link;
         in_origin_form(request.uri_mut());
-        let host = HeaderValue::from_str(&addr.to_string()).expect("an address is a header value");
-        request.headers_mut().insert(header::HOST, host);
         let idle = (repeat == Repeat::Allowed).then(|| self.take_idle(addr));
         let (wire, second) = match idle.flatten() {
             Some(wire) => (wire, copy(&request)),
@@ -163,8 +164,11 @@ impl UpstreamClient {
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(SendError::Broken)?;
+        let host = HeaderValue::from_str(&addr.to_string()).expect("an address is a header value");
         Ok(Box::new(Wire {
             addr,
+            host,
+            nudge: Nudge::default(),
             sender,
             connection,
             is_over: false,
@@ -174,15 +178,25 @@ impl UpstreamClient {
     async fn exchange(
         &self,
         mut wire: Box<Wire>,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, SendError> {
+        request
+            .headers_mut()
+            .insert(header::HOST, wire.host.clone());
         let mut answer = pin!(wire.sender.send_request(request));
-        let (connection, is_over) = (&mut wire.connection, &mut wire.is_over);
+        let Wire {
+            nudge,
+            connection,
+            is_over,
+            ..
+        } = &mut *wire;
         let answer = std::future::poll_fn(|context| {
-            if !*is_over {
-                *is_over = Pin::new(&mut *connection).poll(context).is_ready();
-            }
-            answer.as_mut().poll(context)
+            nudge.poll(context, |context| {
+                if !*is_over {
+                    *is_over = Pin::new(&mut *connection).poll(context).is_ready();
+                }
+                answer.as_mut().poll(context)
+            })
         });
         let answer = answer.await.map_err(SendError::Broken)?;
         Ok(answer.map(|incoming| UpstreamBody {
@@ -195,16 +209,12 @@ impl UpstreamClient {
 }
 
 impl Wire {
-    fn poll(&mut self, context: &mut Context<'_>) {
-        if !self.is_over {
-            // Why it ended is told by what was waited for.
-            self.is_over = Pin::new(&mut self.connection).poll(context).is_ready();
-        }
-    }
-
     /// Looks whether the connection can take another request.
     fn is_ready(&mut self) -> bool {
-        self.poll(&mut Context::from_waker(Waker::noop()));
+        if !self.is_over {
+            let context = &mut Context::from_waker(Waker::noop());
+            self.is_over = Pin::new(&mut self.connection).poll(context).is_ready();
+        }
         !self.is_over && self.sender.is_ready()
     }
 }
@@ -283,15 +293,29 @@ impl Body for UpstreamBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = &mut *self;
-        let mut frame = Pin::new(&mut this.incoming).poll_frame(context);
-        if frame.is_pending()
-            && let Some(wire) = &mut this.wire
-        {
-            wire.poll(context);
-            frame = Pin::new(&mut this.incoming).poll_frame(context);
-        }
-        this.has_ended |= matches!(frame, Poll::Ready(None));
+        let Self {
+            incoming,
+            has_ended,
+            wire,
+            ..
+        } = &mut *self;
+        let frame = match wire.as_deref_mut() {
+            Some(Wire {
+                nudge,
+                connection,
+                is_over,
+                ..
+            }) => nudge.poll(context, |context| {
+                let frame = Pin::new(&mut *incoming).poll_frame(context);
+                if frame.is_pending() && !*is_over {
+                    *is_over = Pin::new(&mut *connection).poll(context).is_ready();
+                    return Pin::new(&mut *incoming).poll_frame(context);
+                }
+                frame
+            }),
+            None => Pin::new(incoming).poll_frame(context),
+        };
+        *has_ended |= matches!(frame, Poll::Ready(None));
         frame
     }
 

@@ -14,7 +14,7 @@ use super::aim::Contact;
 use super::upload::{Moved, Upload};
 use super::{Errand, Kept, patience};
 use crate::proxy::body::{BoxError, ProxyBody};
-use crate::proxy::error::ProxyError;
+use crate::proxy::error::{LastWord, ProxyError};
 use crate::proxy::forward::{Answer, ForwardError};
 use crate::proxy::headers::strip_response;
 use crate::proxy::relay::{Account, RelayBody};
@@ -107,14 +107,15 @@ fn relay(
     proxy: &Proxy,
     contact: &Contact,
     errand: &Errand,
-    answer: Answer,
+    mut answer: Answer,
     mut story: Story,
 ) -> Response<ProxyBody> {
     story.answered(answer.head.status);
+    let last_word = LastWord::of_stream(&answer.head.headers, errand.dialect);
     let mut response = Response::new(ProxyBody::Whole(None));
     *response.status_mut() = answer.head.status;
     let headers = response.headers_mut();
-    headers.clone_from(&answer.head.headers);
+    *headers = std::mem::take(&mut answer.head.headers);
     strip_response(headers);
     let agent = HeaderValue::from_str(&contact.id.to_string());
     headers.insert(AGENT_HEADER, agent.expect("a UUID is a header value"));
@@ -123,7 +124,7 @@ fn relay(
         permit: None,
         story,
     };
-    let body = RelayBody::new(answer, errand.dialect, patience(proxy), account);
+    let body = RelayBody::new(answer, last_word, patience(proxy), account);
     let look_again = LookAgain::after(proxy, contact, errand.is_change);
     *response.body_mut() = match look_again {
         Some(after) => ProxyBody::Other(AxumBody::new(Followed {
