@@ -166,19 +166,36 @@ impl State {
     }
 
     /// Gives the free slots of an agent to those who wait for one, the oldest first among those
-    /// who are next for their model.
+    /// who are next for their model, but those whose model it has in memory before the others:
+    /// else each freed slot swaps a model for another, and a busy fleet does little but load.
     pub(super) fn offer(&mut self, slot: usize, now: Instant) {
         while self.queued > 0 {
             let pools = self.waited_for_at(slot);
             let next = pools
                 .into_iter()
-                .filter_map(|pool| Some((self.next_for(slot, pool, now)?, pool)))
+                .filter_map(|pool| {
+                    let ticket = self.next_for(slot, pool, now)?;
+                    let is_passed = self.lets_pass((slot, pool), ticket, now);
+                    Some((is_passed, ticket, pool))
+                })
                 .min();
-            let Some((ticket, pool)) = next else {
+            let Some((_, ticket, pool)) = next else {
                 return;
             };
             self.serve(ticket, (slot, pool), None, now);
         }
+    }
+
+    /// Returns whether a request lets others pass because this agent would have to load its model;
+    /// in the last quarter of the time that it may wait it does so no more.
+    fn lets_pass(&self, (slot, pool): (usize, usize), ticket: TicketId, now: Instant) -> bool {
+        let place = self.fleet.slots[slot].place_in(pool);
+        let is_warm = place.is_some_and(|at| self.fleet.pools[pool].members[at].is_warm(now));
+        let has_time = self.tickets.get(&ticket).is_some_and(|waits| {
+            let left = waits.deadline.saturating_duration_since(now);
+            left > self.settings.queue_timeout / 4
+        });
+        !is_warm && has_time
     }
 
     /// Looks for every request that waits for these models whether it can be served now.
