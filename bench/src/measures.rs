@@ -7,6 +7,7 @@ pub(crate) mod heartbeats;
 pub(crate) mod lists;
 pub(crate) mod memory;
 pub(crate) mod peers;
+pub(crate) mod policies;
 pub(crate) mod proxy;
 pub(crate) mod registrations;
 pub(crate) mod restart;

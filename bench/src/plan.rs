@@ -9,12 +9,14 @@ use tokio::time::Instant;
 use crate::coordinator::{Coordinator, Leases, start_anchor, work_dir};
 use crate::fleet::Fleet;
 use crate::machine::{Foreign, wait_for_quiet};
-use crate::measures::{agent, cadence, detection, heartbeats, lists, memory, peers, proxy};
-use crate::measures::{registrations, restart};
+use crate::measures::{agent, cadence, detection, heartbeats, lists, memory, peers};
+use crate::measures::{policies, proxy, registrations, restart};
 use crate::process::Process;
 use crate::table::{Aim, HEAD, Row};
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The subjects for which programs are started.
+const DRIVEN: [&str; 5] = ["costs", "cadence", "detection", "proxy", "peers"];
 
 /// How much of everything.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +52,11 @@ impl Scale {
             window: Duration::from_secs(1),
             hold: Duration::from_secs(25),
         }
+    }
+
+    /// Returns whether once has to do.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.peer_rounds == 1
     }
 }
 
@@ -102,6 +109,18 @@ fn say(line: &str) {
 pub(crate) async fn run(scale: Scale, only: Option<&str>) -> anyhow::Result<()> {
     let wanted = |subject: &str| only.is_none_or(|only| subject.contains(only));
     let started = Instant::now();
+    if DRIVEN.into_iter().any(wanted) {
+        drive(scale, wanted).await?;
+    }
+    if wanted("policies") {
+        say(&format!("\n{}", policies::measure(scale)));
+    }
+    say(&format!("\nTook {:.0} s.", started.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+/// Measures the real programs.
+async fn drive(scale: Scale, wanted: impl Fn(&str) -> bool) -> anyhow::Result<()> {
     let foreign = wait_for_quiet(PATIENCE).await;
     let (anchor, anchor_addr) = start_anchor().await?;
     let mut bench = Bench {
@@ -135,7 +154,6 @@ pub(crate) async fn run(scale: Scale, only: Option<&str>) -> anyhow::Result<()> 
     if !tables.is_empty() {
         say(&format!("\n{tables}"));
     }
-    say(&format!("\nTook {:.0} s.", started.elapsed().as_secs_f64()));
     Ok(())
 }
 

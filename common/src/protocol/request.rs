@@ -138,7 +138,8 @@ pub struct AttemptView {
     /// How long it took, or has taken so far.
     pub duration_ms: u64,
     /// What became of it: `success`, `cancelled`, or how the agent failed (`not_connected`,
-    /// `broken`, `silent`, `stalled`, `status`, `busy`, `no_model`). Absent while it runs.
+    /// `broken`, `silent`, `stalled`, `status`, `busy`, `no_model`, `no_route`).
+    /// Absent while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
     /// The status with which the agent failed.

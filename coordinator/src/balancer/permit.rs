@@ -36,6 +36,8 @@ pub enum Failure {
     Busy,
     /// It says that it does not have the model.
     NoModel,
+    /// It does not have the route, which says nothing of its other routes.
+    NoRoute,
 }
 
 /// How fast an answer came.

@@ -207,7 +207,9 @@ impl State {
             Vec::new()
         };
         let has_failed = match outcome {
-            Outcome::Success | Outcome::Cancelled | Outcome::Failure(Failure::Busy) => false,
+            Outcome::Success
+            | Outcome::Cancelled
+            | Outcome::Failure(Failure::Busy | Failure::NoRoute) => false,
             Outcome::Failure(_) => true,
         };
         self.in_flight -= 1;
@@ -298,7 +300,7 @@ impl State {
                     }
                 }
             }
-            Outcome::Cancelled => {}
+            Outcome::Cancelled | Outcome::Failure(Failure::NoRoute) => {}
             Outcome::Failure(Failure::Busy) => {
                 judged.busy_until = Some(now + BUSY);
                 self.timers.insert((now + BUSY, Timer::Slot(slot)));

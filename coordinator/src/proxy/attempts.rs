@@ -47,8 +47,10 @@ struct Tried {
     attempts: usize,
     since: Instant,
     retries: usize,
+    /// The next try has to be paid for.
+    owes_retry: bool,
     /// What the last agent that answered said, in case nobody says better.
-    refusal: Option<Refusal>,
+    refusal: Option<AgentAnswer>,
     /// Why the last agent did not answer.
     failure: Option<ForwardError>,
 }
@@ -59,19 +61,19 @@ struct Tried {
     reason = "it lives for a moment, on the stack"
 )]
 enum Step {
-    /// The answer, and the slot it takes.
-    Answered(Answer, Permit),
+    /// The answer, what it says of the agent, and the slot it takes.
+    Answered(Answer, Option<Failure>, Permit),
     /// Another agent may do it.
     GoOn,
     /// Nobody is tried any more.
     GiveUp,
 }
 
-/// An answer that another agent may do better.
-struct Refusal {
+/// An answer, whose it is, and what it says of that agent if another one may do better.
+struct AgentAnswer {
     answer: Answer,
     agent: AgentId,
-    failure: Failure,
+    failure: Option<Failure>,
 }
 
 impl Proxy {
@@ -94,7 +96,11 @@ impl Proxy {
                 prefix: target.peek.prefix,
             };
             let permit = match self.acquire(wanted, &tried, &mut story).await {
-                Ok(permit) => permit,
+                Ok(permit) if self.may_use(&mut tried) => permit,
+                Ok(_permit) => {
+                    let error = AcquireError::Exhausted;
+                    return self.give_up(&asked, tried, error, story);
+                }
                 Err(error) if tried.may_wait(error) => {
                     tokio::time::sleep(PAUSE).await;
                     tried.agents.clear();
@@ -104,9 +110,14 @@ impl Proxy {
             };
             let step = self.try_agent(&asked, permit, &mut tried, &mut story);
             match step.await {
-                Step::Answered(answer, permit) => {
-                    let answer = (answer, permit.candidate().id);
-                    return self.relay(inference.dialect, answer, Some(permit), story);
+                Step::Answered(answer, failure, permit) => {
+                    let agent = permit.candidate().id;
+                    let answered = AgentAnswer {
+                        answer,
+                        agent,
+                        failure,
+                    };
+                    return self.relay(inference.dialect, answered, Some(permit), story);
                 }
                 Step::GoOn => {}
                 Step::GiveUp => {
@@ -144,24 +155,24 @@ impl Proxy {
             patience,
         );
         match sent.await {
-            Ok(answer) => match forward::failure_in(&answer.head) {
-                Some(failure) if self.may_retry(inference, tried) => {
+            Ok(answer) => match forward::failure_in(&answer) {
+                Some(failure) if tried.may_retry(inference) => {
                     permit.settle(Outcome::Failure(failure), None);
                     story.attempt_failed(Outcome::Failure(failure));
                     tried.agents.push(agent);
-                    tried.refusal = Some(Refusal {
+                    tried.refusal = Some(AgentAnswer {
                         answer,
                         agent,
-                        failure,
+                        failure: Some(failure),
                     });
                     Step::GoOn
                 }
-                Some(_) | None => Step::Answered(answer, permit),
+                failure => Step::Answered(answer, failure, permit),
             },
             Err(error) => {
                 self.note_failure(permit, &error, story);
                 tried.agents.push(agent);
-                let goes_on = self.may_go_on(inference, &error, tried);
+                let goes_on = tried.may_go_on(inference, &error);
                 tried.failure = Some(error);
                 if goes_on { Step::GoOn } else { Step::GiveUp }
             }
@@ -185,10 +196,15 @@ impl Proxy {
     fn relay(
         &self,
         dialect: Dialect,
-        (mut answer, agent): (Answer, AgentId),
+        answered: AgentAnswer,
         permit: Option<Permit>,
         mut story: Story,
     ) -> Response<ProxyBody> {
+        let AgentAnswer {
+            mut answer,
+            agent,
+            failure,
+        } = answered;
         let status = answer.head.status;
         story.answered(status);
         let mut response = Response::new(ProxyBody::Whole(None));
@@ -200,7 +216,11 @@ impl Proxy {
         let agent = HeaderValue::from_str(agent.encode(&mut [0; 36]));
         headers.insert(AGENT_HEADER, agent.expect("a UUID is a header value"));
         story.describe(headers);
-        let account = Account { permit, story };
+        let account = Account {
+            permit,
+            failure,
+            story,
+        };
         let body = RelayBody::new(answer, last_word, self.0.settings.idle_timeout, account);
         *response.body_mut() = ProxyBody::Relay(Box::new(body));
         response
@@ -215,8 +235,8 @@ impl Proxy {
         story: Story,
     ) -> Response<ProxyBody> {
         let dialect = asked.inference.dialect;
-        if let Some(Refusal { answer, agent, .. }) = tried.refusal {
-            return self.relay(dialect, (answer, agent), None, story);
+        if let Some(refusal) = tried.refusal {
+            return self.relay(dialect, refusal, None, story);
         }
         let error = match (error, tried.failure) {
             (AcquireError::Exhausted, Some(ForwardError::NotConnected(_))) => {
@@ -245,24 +265,10 @@ impl Proxy {
         story.attempt_failed(Outcome::Failure(failure));
     }
 
-    /// Decides whether another agent is tried after one did not answer.
-    fn may_go_on(&self, inference: Inference, error: &ForwardError, tried: &mut Tried) -> bool {
-        match error {
-            ForwardError::NotConnected(_) => {
-                tried.attempts < MAX_ATTEMPTS && tried.since.elapsed() < CONNECT_TIME
-            }
-            ForwardError::Broken(_) | ForwardError::Silent(_) => self.may_retry(inference, tried),
-        }
-    }
-
-    /// Decides whether a request that an agent has seen may be sent to another one.
-    fn may_retry(&self, inference: Inference, tried: &mut Tried) -> bool {
-        let may = inference.is_repeatable
-            && tried.retries < MAX_RETRIES
-            && tried.attempts < MAX_ATTEMPTS
-            && self.0.budget.withdraw();
-        tried.retries += usize::from(may);
-        may
+    /// Takes what another try of a request costs that an agent has seen, now that there is an agent
+    /// for it; returns whether there is enough.
+    fn may_use(&self, tried: &mut Tried) -> bool {
+        !std::mem::take(&mut tried.owes_retry) || self.0.budget.withdraw()
     }
 }
 
@@ -273,23 +279,47 @@ impl Tried {
             attempts: 0,
             since: Instant::now(),
             retries: 0,
+            owes_retry: false,
             refusal: None,
             failure: None,
         }
     }
 
+    /// Decides whether another agent is tried after one did not answer.
+    fn may_go_on(&mut self, inference: Inference, error: &ForwardError) -> bool {
+        match error {
+            ForwardError::NotConnected(_) => {
+                self.attempts < MAX_ATTEMPTS && self.since.elapsed() < CONNECT_TIME
+            }
+            ForwardError::Broken(_) | ForwardError::Silent(_) => self.may_retry(inference),
+        }
+    }
+
+    /// Decides whether a request that an agent has seen may be sent to another one.
+    fn may_retry(&mut self, inference: Inference) -> bool {
+        let may =
+            inference.is_repeatable && self.retries < MAX_RETRIES && self.attempts < MAX_ATTEMPTS;
+        self.retries += usize::from(may);
+        self.owes_retry |= may;
+        may
+    }
+
     /// Returns whether an agent may be back soon: all are gone, one of them just now.
     fn may_wait(&self, error: AcquireError) -> bool {
         let all_are_gone = matches!(error, AcquireError::Exhausted | AcquireError::NotRoutable);
-        let just_now = self.refusal.is_none() && self.failure.is_some();
+        let just_now = match self.failure {
+            Some(ForwardError::NotConnected(_) | ForwardError::Broken(_)) => self.refusal.is_none(),
+            Some(ForwardError::Silent(_)) | None => false,
+        };
         all_are_gone && just_now && self.since.elapsed() < OUTAGE
     }
 
     /// Returns whether some agent's answer is better than waiting for another agent: one that does
     /// not have the model says nothing.
     fn has_an_answer(&self) -> bool {
+        let says_nothing = [Some(Failure::NoModel), Some(Failure::NoRoute)];
         let refusal = self.refusal.as_ref();
-        refusal.is_some_and(|refusal| refusal.failure != Failure::NoModel)
+        refusal.is_some_and(|refusal| !says_nothing.contains(&refusal.failure))
     }
 }
 

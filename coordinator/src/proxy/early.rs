@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::http::{HeaderValue, Response, header};
+use axum::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 use chrono::Utc;
 use http_body::{Body as _, Frame};
@@ -35,8 +35,8 @@ pub struct EarlyBody {
 enum State {
     Waiting(Answering),
     Passing(ProxyBody),
-    /// An error's body, of which the stream's last message is made.
-    Collecting(ProxyBody, Vec<u8>),
+    /// An error's status and body, of which the stream's last message is made.
+    Collecting(StatusCode, ProxyBody, Vec<u8>),
     Ended,
 }
 
@@ -124,18 +124,18 @@ impl EarlyBody {
             match &mut self.state {
                 State::Waiting(answering) => match answering.as_mut().poll(context) {
                     Poll::Ready(answer) => {
-                        let is_success = answer.status().is_success();
+                        let status = answer.status();
                         let body = answer.into_body();
-                        self.state = if is_success {
+                        self.state = if status.is_success() {
                             State::Passing(body)
                         } else {
-                            State::Collecting(body, Vec::new())
+                            State::Collecting(status, body, Vec::new())
                         };
                     }
                     Poll::Pending => return self.poll_sign_of_life(context),
                 },
                 State::Passing(body) => return Pin::new(body).poll_frame(context),
-                State::Collecting(body, collected) => {
+                State::Collecting(status, body, collected) => {
                     let frame = std::task::ready!(Pin::new(body).poll_frame(context));
                     if let Some(Ok(frame)) = frame {
                         let data = frame.into_data().unwrap_or_default();
@@ -144,8 +144,8 @@ impl EarlyBody {
                             continue;
                         }
                     }
-                    let error = String::from_utf8_lossy(collected);
-                    let last = self.voice.last_word().framed(error.trim());
+                    let error = self.voice.dialect.retold(*status, collected);
+                    let last = self.voice.last_word().framed(&error.to_string());
                     self.state = State::Ended;
                     return Poll::Ready(Some(Ok(Frame::data(last.into()))));
                 }

@@ -68,6 +68,23 @@ impl Dialect {
             }),
         }
     }
+
+    /// Returns the error in `body`, which came with `status`, in this protocol's shape.
+    pub fn retold(self, status: StatusCode, body: &[u8]) -> serde_json::Value {
+        let told: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+        let error = &told["error"];
+        let is_own = match self {
+            Self::Ollama => error.is_string(),
+            Self::OpenAi => error["message"].is_string(),
+            Self::Anthropic => told["type"] == "error" && error["message"].is_string(),
+        };
+        if is_own {
+            return told;
+        }
+        let message = error.as_str().or_else(|| error["message"].as_str());
+        let standard = status.canonical_reason().unwrap_or("the machine failed");
+        self.error(status, message.unwrap_or(standard))
+    }
 }
 
 impl LastWord {

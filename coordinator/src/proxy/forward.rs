@@ -129,11 +129,19 @@ async fn begin(body: &mut UpstreamBody) -> Result<Option<Frame<Bytes>>, hyper::E
 }
 
 /// Returns what an answer says of its agent, if it is one that another agent may do better.
-pub fn failure_in(head: &Parts) -> Option<Failure> {
-    match head.status {
-        StatusCode::NOT_FOUND => Some(Failure::NoModel),
+pub fn failure_in(answer: &Answer) -> Option<Failure> {
+    match answer.head.status {
+        StatusCode::NOT_FOUND if speaks_of_a_model(answer) => Some(Failure::NoModel),
+        StatusCode::NOT_FOUND => Some(Failure::NoRoute),
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Some(Failure::Busy),
         status if status.is_server_error() => Some(Failure::Status(status.as_u16())),
         _ => None,
     }
+}
+
+/// Returns whether what was not found is the model, rather than the route: runtimes of other makes
+/// and ages lack some.
+fn speaks_of_a_model(answer: &Answer) -> bool {
+    let text = answer.first.as_ref().and_then(Frame::data_ref);
+    text.is_some_and(|text| memchr::memmem::find(text, b"model").is_some())
 }

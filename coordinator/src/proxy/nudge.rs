@@ -15,7 +15,7 @@ const MOST_ROUNDS: usize = 8;
 
 /// Polls what is polled together, and wakes the task only from outside.
 #[derive(Debug)]
-pub struct Nudge {
+pub(super) struct Nudge {
     shared: Arc<Shared>,
     waker: Waker,
 }
@@ -37,7 +37,7 @@ impl Default for Nudge {
 
 impl Nudge {
     /// Polls until it is ready or nobody has asked for another round.
-    pub fn poll<T>(
+    pub(super) fn poll<T>(
         &self,
         context: &mut Context<'_>,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,

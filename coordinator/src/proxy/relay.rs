@@ -59,6 +59,8 @@ struct Passed {
 pub struct Account {
     /// The slot that the answer takes; `None` if the agent has given it back already.
     pub permit: Option<Permit>,
+    /// What the answer says of its agent, though it arrives whole.
+    pub failure: Option<Failure>,
     /// The request's story.
     pub story: Story,
 }
@@ -138,8 +140,17 @@ impl<B> RelayBody<B> {
     }
 
     fn end(&mut self, outcome: Outcome) {
-        let Some(Account { permit, story }) = self.account.take() else {
+        let Some(account) = self.account.take() else {
             return;
+        };
+        let Account {
+            permit,
+            failure,
+            story,
+        } = account;
+        let outcome = match (outcome, failure) {
+            (Outcome::Success, Some(failure)) => Outcome::Failure(failure),
+            (outcome, _) => outcome,
         };
         let passed = &self.passed;
         if let Some(permit) = permit {
@@ -304,6 +315,7 @@ mod tests {
         let client = [127, 0, 0, 1].into();
         Account {
             permit: Some(permit),
+            failure: None,
             story: Storybook::for_tests().begin("POST", "/api/chat", &HeaderMap::new(), client),
         }
     }

@@ -223,7 +223,10 @@ impl Wire {
 fn in_origin_form(uri: &mut Uri) {
     if uri.scheme().is_some() || uri.authority().is_some() {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        *uri = path.parse().expect("a part of a URI is one");
+        // The path of `http://host?query` is empty.
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        let origin_form = format!("{slash}{path}");
+        *uri = origin_form.parse().expect("a path and query is a URI");
     }
 }
 
@@ -336,5 +339,24 @@ impl Drop for UpstreamBody {
         if self.is_end_stream() && wire.is_ready() {
             self.client.put_back(wire);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("/api/chat?a=1", "/api/chat?a=1")]
+    #[case("http://host/api/chat?a=1", "/api/chat?a=1")]
+    #[case("http://host", "/")]
+    #[case("http://host?a=1", "/?a=1")]
+    fn request_line_to_an_agent_has_a_path_and_no_host(#[case] uri: &str, #[case] expected: &str) {
+        let mut uri: Uri = uri.parse().unwrap();
+
+        in_origin_form(&mut uri);
+
+        assert_eq!(uri, expected);
     }
 }

@@ -7,6 +7,7 @@ use ollama_coordinator_common::protocol::runtime::LoadedModel;
 use ollama_coordinator_common::protocol::view::UnroutableReason;
 use ollama_simulator::runtime::ScriptedRuntime;
 use ollama_simulator::runtime::script::{FailureMode, RuntimeScript};
+use ollama_simulator::wait::{PATIENCE, wait_for};
 use serde_json::json;
 
 use crate::support::agent::FakeAgent;
@@ -133,6 +134,30 @@ async fn waiting_request_is_served_by_an_agent_that_joins() {
 
     let answer = waits.await;
     assert_eq!(answer.header("x-coordinator-agent"), joins.id.to_string());
+}
+
+#[tokio::test]
+async fn waiting_request_is_told_at_once_when_nobody_is_left_to_serve_it() {
+    let coordinator = TestCoordinator::new().await;
+    let (runtime, agent) = with_slots(coordinator.api, 1).await;
+    stall(&runtime).await;
+    let _served = begun(coordinator.api).await;
+    let question = chat("hi");
+    let mut waits = Box::pin(coordinator.api.post("/api/chat", &question));
+    let one = "_queued{model=\"simulated-small\"} 1";
+    let queued = async || coordinator.api.get("/metrics").await.text().await;
+    tokio::select! {
+        answer = &mut waits => panic!("every slot is taken: {}", answer.status),
+        _ = wait_for("queued", PATIENCE, queued, |page| page.contains(one)) => {}
+    }
+
+    let drained = json!({ "draining": true });
+    coordinator.api.patch(&agent.path(""), &drained).await;
+
+    let mut answer = waits.await;
+    let text = answer.text().await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(text.contains("offline or gets no requests"), "{text}");
 }
 
 #[tokio::test]

@@ -7,8 +7,10 @@ use ollama_simulator::runtime::script::{FailureMode, RuntimeScript};
 use rstest::rstest;
 use serde_json::{Value, json};
 
+use crate::support::agent::FakeAgent;
 use crate::support::chat::{chat, joined};
 use crate::support::coordinator::TestCoordinator;
+use crate::support::upstream::FakeUpstream;
 
 const LIVELY: &[&str] = &["--keep-alive=100ms", "--first-byte-timeout=1s"];
 
@@ -98,4 +100,27 @@ async fn client_that_wants_no_stream_gets_the_status_however_long_it_waits() {
     let answer = coordinator.api.post("/api/chat", &ask).await;
 
     assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
+}
+
+#[rstest]
+#[case::ollama("/api/chat", "{\"error\":\"Service Unavailable\"}\n")]
+#[case::openai("/v1/responses", "data: {\"error\":{")]
+#[case::anthropic("/v1/messages", "event: error\ndata: {\"error\":{")]
+#[tokio::test]
+async fn error_page_of_a_runtime_is_retold_in_the_protocol(
+    #[case] path: &str,
+    #[case] expected: &str,
+) {
+    let coordinator = lively().await;
+    let upstream = FakeUpstream::slow(Duration::from_millis(300), "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/html\r\ncontent-length: 20\r\nconnection: close\r\n\r\n<h1>\nno\n\nway\n</h1>\n\n").await;
+    let mut agent = FakeAgent::new("gpu").with_models(&["simulated-small:latest"]);
+    agent.runtime = upstream.addr;
+    agent.join(coordinator.api).await;
+    let mut ask = chat("hi");
+    ask["stream"] = json!(true);
+
+    let text = coordinator.api.post(path, &ask).await.text().await;
+
+    assert!(text.contains(expected), "{text}");
+    assert!(!text.contains("<h1>"), "{text}");
 }

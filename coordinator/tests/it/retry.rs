@@ -3,14 +3,17 @@
 use std::num::NonZeroU32;
 
 use http::StatusCode;
+use ollama_coordinator_common::protocol::view::{AgentView, UnroutableReason};
 use ollama_simulator::runtime::ScriptedRuntime;
-use ollama_simulator::runtime::script::{FailureMode, RuntimeScript};
+use ollama_simulator::runtime::script::{FailureMode, RuntimeScript, simulated_model};
 use rstest::rstest;
 use serde_json::json;
 
+use crate::support::agent::FakeAgent;
 use crate::support::api::Api;
 use crate::support::chat::{ask, chat, joined};
 use crate::support::coordinator::TestCoordinator;
+use crate::support::upstream::FakeUpstream;
 
 const HASTY: &[&str] = &["--first-byte-timeout=500ms", "--idle-timeout=500ms"];
 
@@ -83,7 +86,68 @@ async fn refusal_that_no_agent_does_better_passes_as_it_is() {
 
     assert_eq!(answer.status, direct.status);
     assert_eq!(answer.text().await, direct.text().await);
-    assert_eq!(chats(&runtimes), 3);
+    assert_eq!(
+        chats(&runtimes),
+        3,
+        "one directly, then each through the coordinator"
+    );
+}
+
+#[tokio::test]
+async fn route_that_a_runtime_lacks_does_not_cost_it_the_model() {
+    const NO_ROUTE: &str = "HTTP/1.1 404 Not Found\r\ncontent-length: 18\r\nconnection: close\r\n\r\n404 page not found";
+    let coordinator = TestCoordinator::new().await;
+    let upstream = FakeUpstream::start(NO_ROUTE).await;
+    let mut agent = FakeAgent::new("gpu").with_models(&["simulated-small:latest"]);
+    agent.runtime = upstream.addr;
+    agent.join(coordinator.api).await;
+
+    for path in ["/v1/messages/count_tokens", "/v1/responses", "/api/chat"] {
+        let mut answer = coordinator.api.post(path, &chat("hi")).await;
+        let text = answer.text().await;
+        assert_eq!(text, "404 page not found", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn agent_that_always_fails_is_ejected_even_when_its_failures_pass_on() {
+    let coordinator = TestCoordinator::new().await;
+    let (runtime, agent) = joined(coordinator.api, RuntimeScript::default()).await;
+    let failure = FailureMode::Status(StatusCode::INTERNAL_SERVER_ERROR);
+    runtime.set_failure(failure).await;
+
+    for _ in 0..8 {
+        let answer = coordinator.api.post("/api/chat", &chat("hi")).await;
+        assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    }
+
+    let ejected = |agent: &AgentView| agent.reason == Some(UnroutableReason::Ejected);
+    coordinator
+        .api
+        .wait_for_agent(agent.id, "ejected", ejected)
+        .await;
+}
+
+#[tokio::test]
+async fn failures_of_a_model_on_one_agent_spend_no_retries_of_others() {
+    let coordinator = TestCoordinator::new().await;
+    let failure = FailureMode::Status(StatusCode::INTERNAL_SERVER_ERROR);
+    let lonely = RuntimeScript {
+        models: vec![simulated_model("lonely:latest", 1)],
+        ..RuntimeScript::default()
+    };
+    let (runtime, _agent) = joined(coordinator.api, lonely).await;
+    runtime.set_failure(failure).await;
+    let _broken = fleet(coordinator.api, failure, 1).await;
+    let _working = fleet(coordinator.api, FailureMode::None, 1).await;
+
+    for _ in 0..150 {
+        let ask = json!({ "model": "lonely", "prompt": "hi", "stream": false });
+        let answer = coordinator.api.post("/api/generate", &ask).await;
+        assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    }
+
+    ask(coordinator.api, 20).await;
 }
 
 #[tokio::test]

@@ -114,17 +114,22 @@ impl State {
                         self.offer(slot, now);
                     }
                 }
-                Timer::Ticket(ticket) => {
-                    let late = self.tickets.get_mut(&ticket);
-                    if let Some(late) = late.filter(|late| late.settled.is_none()) {
-                        late.settled = Some(Err(AcquireError::QueueTimeout));
-                        let (pool, client) = (late.pool, late.ask.client);
-                        self.unqueue(pool, client, ticket);
-                        self.woken.push(ticket);
-                    }
-                }
+                Timer::Ticket(ticket) => self.turn_away(ticket, AcquireError::QueueTimeout),
             }
         }
+    }
+
+    /// Ends a wait that comes to nothing.
+    fn turn_away(&mut self, ticket: TicketId, error: AcquireError) {
+        let waits = self.tickets.get_mut(&ticket);
+        let Some(waits) = waits.filter(|waits| waits.settled.is_none()) else {
+            return;
+        };
+        waits.settled = Some(Err(error));
+        let (pool, client, deadline) = (waits.pool, waits.ask.client, waits.deadline);
+        self.timers.remove(&(deadline, Timer::Ticket(ticket)));
+        self.unqueue(pool, client, ticket);
+        self.woken.push(ticket);
     }
 
     /// Has a look at whether a model is still in memory when that is not sure any more.
@@ -166,19 +171,36 @@ impl State {
     }
 
     /// Gives the free slots of an agent to those who wait for one, the oldest first among those
-    /// who are next for their model.
+    /// who are next for their model, but those whose model it has in memory before the others:
+    /// else each freed slot swaps a model for another, and a busy fleet does little but load.
     pub(super) fn offer(&mut self, slot: usize, now: Instant) {
         while self.queued > 0 {
             let pools = self.waited_for_at(slot);
             let next = pools
                 .into_iter()
-                .filter_map(|pool| Some((self.next_for(slot, pool, now)?, pool)))
+                .filter_map(|pool| {
+                    let ticket = self.next_for(slot, pool, now)?;
+                    let is_passed = self.lets_pass((slot, pool), ticket, now);
+                    Some((is_passed, ticket, pool))
+                })
                 .min();
-            let Some((ticket, pool)) = next else {
+            let Some((_, ticket, pool)) = next else {
                 return;
             };
             self.serve(ticket, (slot, pool), None, now);
         }
+    }
+
+    /// Returns whether a request lets others pass because this agent would have to load its model;
+    /// in the last quarter of the time that it may wait it does so no more.
+    fn lets_pass(&self, (slot, pool): (usize, usize), ticket: TicketId, now: Instant) -> bool {
+        let place = self.fleet.slots[slot].place_in(pool);
+        let is_warm = place.is_some_and(|at| self.fleet.pools[pool].members[at].is_warm(now));
+        let has_time = self.tickets.get(&ticket).is_some_and(|waits| {
+            let left = waits.deadline.saturating_duration_since(now);
+            left > self.settings.queue_timeout / 4
+        });
+        !is_warm && has_time
     }
 
     /// Looks for every request that waits for these models whether it can be served now.
@@ -192,8 +214,12 @@ impl State {
                 };
                 let sight = self.sight(pool, &waits.ask.wanted(), now);
                 self.tickets.insert(ticket, waits);
-                if let Sight::Found(slot, choice) = sight {
-                    self.serve(ticket, (slot, pool), Some(choice.reason), now);
+                match sight {
+                    Sight::Found(slot, choice) => {
+                        self.serve(ticket, (slot, pool), Some(choice.reason), now);
+                    }
+                    Sight::Busy => {}
+                    Sight::Nobody(error) => self.turn_away(ticket, error),
                 }
             }
         }

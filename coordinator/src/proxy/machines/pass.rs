@@ -122,6 +122,7 @@ fn relay(
     story.describe(headers);
     let account = Account {
         permit: None,
+        failure: None,
         story,
     };
     let body = RelayBody::new(answer, last_word, patience(proxy), account);

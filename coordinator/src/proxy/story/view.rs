@@ -130,7 +130,7 @@ fn considered(considered: &Considered) -> ConsideredView {
 }
 
 /// Every word for what became of an attempt, in the order of [`index`].
-pub(super) const WORDS: [&str; 9] = [
+pub(super) const WORDS: [&str; 10] = [
     "success",
     "cancelled",
     "not_connected",
@@ -140,6 +140,7 @@ pub(super) const WORDS: [&str; 9] = [
     "status",
     "busy",
     "no_model",
+    "no_route",
 ];
 
 /// Returns where the outcome stands in [`WORDS`].
@@ -154,6 +155,7 @@ pub(super) fn index(outcome: Outcome) -> usize {
         Outcome::Failure(Failure::Status(_)) => 6,
         Outcome::Failure(Failure::Busy) => 7,
         Outcome::Failure(Failure::NoModel) => 8,
+        Outcome::Failure(Failure::NoRoute) => 9,
     }
 }
 

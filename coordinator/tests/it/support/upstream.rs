@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -25,6 +26,11 @@ pub(crate) struct FakeUpstream {
 
 impl FakeUpstream {
     pub(crate) async fn start(answer: &'static str) -> Self {
+        Self::slow(Duration::ZERO, answer).await
+    }
+
+    /// Starts a server that thinks before it answers.
+    pub(crate) async fn slow(pause: Duration, answer: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
             .expect("a port is free");
@@ -35,7 +41,7 @@ impl FakeUpstream {
         serving.spawn(async move {
             while let Ok((stream, _peer)) = listener.accept().await {
                 // A caller that breaks off is none of this server's business.
-                drop(serve(stream, answer, &kept).await);
+                drop(serve(stream, (pause, answer), &kept).await);
             }
         });
         Self {
@@ -51,7 +57,11 @@ impl FakeUpstream {
     }
 }
 
-async fn serve(mut stream: TcpStream, answer: &str, kept: &Mutex<Vec<String>>) -> io::Result<()> {
+async fn serve(
+    mut stream: TcpStream,
+    (pause, answer): (Duration, &str),
+    kept: &Mutex<Vec<String>>,
+) -> io::Result<()> {
     let request = read_request(&mut stream).await?;
     if request.starts_with("GET /api/version ") {
         return stream.write_all(VERSION).await;
@@ -60,6 +70,7 @@ async fn serve(mut stream: TcpStream, answer: &str, kept: &Mutex<Vec<String>>) -
         return stream.write_all(NOT_FOUND).await;
     }
     kept.lock().push(request);
+    tokio::time::sleep(pause).await;
     stream.write_all(answer.as_bytes()).await
 }
 

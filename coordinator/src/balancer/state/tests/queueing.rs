@@ -128,7 +128,8 @@ fn whoever_may_use_a_slot_gets_it_past_those_who_may_not() {
 
 #[test]
 fn slot_goes_to_the_model_that_was_waited_for_first() {
-    let machine = Machine::new(1, 1).with_models(&["m:latest", "n:latest"]);
+    let both = ["m:latest", "n:latest"];
+    let machine = Machine::new(1, 1).with_models(&both).with_loaded(&both);
     let mut bench = Bench::new(&[&machine]);
     let held = bench.grant(&wanted("m"));
     let [first, second] = ["n", "m"].map(|model| bench.queued(&wanted(model)));
@@ -136,6 +137,30 @@ fn slot_goes_to_the_model_that_was_waited_for_first() {
     bench.settle(held, Outcome::Success);
 
     assert!(bench.served(first).is_some());
+    assert!(bench.served(second).is_none());
+}
+
+#[test]
+fn model_in_memory_goes_first_until_the_other_has_little_time_left() {
+    let machine = Machine::new(1, 1)
+        .with_models(&["a:latest", "b:latest"])
+        .with_loaded(&["a:latest"]);
+    let mut bench = Bench::new(&[&machine]);
+    let held = bench.grant(&wanted("a"));
+    let cold = bench.queued(&wanted("b"));
+    let [first, second] = [1, 2].map(|client| {
+        bench.queued(&Wanted {
+            client,
+            ..wanted("a")
+        })
+    });
+
+    bench.settle(held, Outcome::Success);
+    let held = bench.served(first).expect("its model is in memory");
+    bench.pass(Settings::default().queue_timeout * 3 / 4);
+    bench.settle(held, Outcome::Success);
+
+    assert!(bench.served(cold).is_some(), "it has waited for long");
     assert!(bench.served(second).is_none());
 }
 
