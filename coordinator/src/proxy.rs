@@ -157,17 +157,24 @@ impl Proxy {
             }
         };
         let path = head.uri.path();
+        let inference = match route {
+            Ok(Route::Inference(inference)) => Some(inference),
+            Err(NoRoute::Path) if selection.sole().is_none() => Route::beyond(&head.method, path),
+            Ok(Route::List(_) | Route::Machine(_)) | Err(_) => None,
+        };
+        if let Some(inference) = inference {
+            return self.infer(inference, selection, (head, body), peer).await;
+        }
+        // Boxed, so that the future of the usual request is small: it is moved with each one.
         match (route, selection.sole()) {
-            (Ok(Route::Inference(inference)), _) => {
-                self.infer(inference, selection, (head, body), peer).await
-            }
             (_, Some(agent)) => {
                 let story = self.begin(&head, peer);
-                machines::pass_to(self, agent, Ask { head, body, story }).await
+                Box::pin(machines::pass_to(self, agent, Ask { head, body, story })).await
             }
             (Ok(Route::Machine(machine)), None) => {
                 let story = self.begin(&head, peer);
-                machines::answer(self, machine, &selection, Ask { head, body, story }).await
+                let ask = Ask { head, body, story };
+                Box::pin(machines::answer(self, machine, &selection, ask)).await
             }
             (Ok(Route::List(list)), None) => match selection {
                 Selection::Any | Selection::All => lists::answer(&self.0.registry, list, path),
@@ -178,10 +185,7 @@ impl Proxy {
             },
             (Err(NoRoute::Method(allow)), None) => error::method_not_allowed(allow),
             (Err(NoRoute::Slash), None) => error::moved(&head),
-            (Err(NoRoute::Path), None) => match Route::beyond(&head.method, path) {
-                Some(inference) => self.infer(inference, selection, (head, body), peer).await,
-                None => error::page_not_found(),
-            },
+            (Ok(Route::Inference(_)) | Err(NoRoute::Path), None) => error::page_not_found(),
         }
     }
 
@@ -218,7 +222,8 @@ impl Proxy {
         let model = &target.peek.model;
         if model.is_empty() || !inference.is_known() && !machines::know(self, model) {
             let otherwise = unreadable.unwrap_or(ProxyError::BadBody("model is required"));
-            return machines::ask_any(self, inference, target, &otherwise, story).await;
+            let asking = machines::ask_any(self, inference, target, &otherwise, story);
+            return Box::pin(asking).await;
         }
         let asked = Asked {
             inference,
@@ -292,4 +297,25 @@ fn refuse(dialect: Dialect, error: &ProxyError, story: Story) -> Response<ProxyB
     story.describe(answer.headers_mut());
     story.refused(status, error.reason(), &error.to_string());
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns how large the future is that `serve` makes.
+    fn size_of_future<F: Future>(_serve: impl Fn(Request<Incoming>, Peer) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn future_of_a_request_is_small_because_it_is_moved_with_each() {
+        let proxy: Option<&'static Proxy> = None;
+        let size = size_of_future(|request, peer| {
+            let proxy = proxy.expect("nobody calls this");
+            proxy.serve(request, peer)
+        });
+
+        assert!(size <= 8 * 1024, "{size} bytes");
+    }
 }

@@ -84,7 +84,8 @@ impl Frontend {
             return Ok(self.proxy.serve(request, peer).await);
         }
         request.extensions_mut().insert(peer);
-        let answer = self.api.oneshot(request.map(Body::new)).await?;
+        // Boxed, so that the future of the hot path is small.
+        let answer = Box::pin(self.api.oneshot(request.map(Body::new))).await?;
         Ok(answer.map(ProxyBody::Other))
     }
 }
