@@ -28,10 +28,12 @@ bench: ## the benchmarks (installs what the proxy is measured beside, says what)
 	cargo build --release --package ollama-coordinator --package ollama-agent
 	cargo run --release --package ollama-coordinator-bench
 
-faults: ## the long fault runs with their figures: 1,000 times kill -9, power loss, a fleet
+faults: ## the long fault runs with their figures: kill -9, power loss, a fleet, failing machines
 	OLLAMA_COORDINATOR_KILL_CYCLES=1000 POWER_LOSS_SEEDS=3000 OLLAMA_COORDINATOR_FLEET=1000 \
-		OLLAMA_COORDINATOR_PAUSE=90 \
-		cargo test --package ollama-coordinator --tests -- --nocapture crash power_loss fleet
+		OLLAMA_COORDINATOR_PAUSE=90 OLLAMA_COORDINATOR_KILLS=12 OLLAMA_COORDINATOR_KILL_EVERY=10 \
+		OLLAMA_COORDINATOR_ABORTS=100000 \
+		cargo test --package ollama-coordinator --tests -- --nocapture crash power_loss fleet \
+		killing accounts
 
 bless: ## accept what has changed in snapshots and generated files
 	INSTA_UPDATE=always OLLAMA_COORDINATOR_BLESS=1 cargo test --workspace
