@@ -39,6 +39,7 @@ bless: ## accept what has changed in snapshots and generated files
 	INSTA_UPDATE=always OLLAMA_COORDINATOR_BLESS=1 cargo test --workspace
 
 deny: $(CARGO_DENY) $(CARGO_MACHETE) ## check dependencies: licences, sources, advisories, unused ones
+	cargo fetch --quiet --locked
 	$(CARGO_DENY) --offline check bans licenses sources
 	.ci/advisories $(CARGO_DENY)
 	$(CARGO_MACHETE)

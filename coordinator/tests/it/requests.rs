@@ -120,7 +120,10 @@ async fn refused_request_says_why() {
 
 #[tokio::test]
 async fn attempts_that_came_to_nothing_are_remembered() {
-    let coordinator = TestCoordinator::new().await;
+    let coordinator = TestCoordinator::builder()
+        .flags(&["--policy=round-robin"])
+        .start()
+        .await;
     let (gone, gone_agent) = joined(coordinator.api, RuntimeScript::default()).await;
     let (_alive, alive_agent) = joined(coordinator.api, RuntimeScript::default()).await;
     gone.set_failure(FailureMode::Refuse).await;
