@@ -139,7 +139,7 @@ pub async fn serve(
         () = server.connections.token().cancelled() => Err(RunError::TaskFailed),
     };
     let stop_in_order = async {
-        banner.stopping(state.proxy().totals().in_flight);
+        banner.stopping(state.proxy().balancer().totals().in_flight);
         local.stop().await;
         server.drain().await;
         finish(state.registry(), &tasks, writer_thread).await;

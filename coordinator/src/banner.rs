@@ -79,7 +79,7 @@ impl Banner {
     }
 
     /// Says that a stop was asked for.
-    pub fn stopping(self, in_flight: u64) {
+    pub fn stopping(self, in_flight: usize) {
         self.print(&match in_flight {
             0 => "Stopping.\n".to_owned(),
             running => format!(

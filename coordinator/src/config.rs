@@ -26,8 +26,8 @@ const LONG_ABOUT: &str = "\
 One URL for every machine that runs a language model.
 
 Starts the coordinator: agents on your machines register themselves with it, and it answers \
-Ollama and OpenAI clients on one port from a machine that has the model. This machine's own \
-runtime takes part from the start.";
+Ollama, OpenAI and Anthropic clients on one port from the machine that will answer best. This \
+machine's own runtime takes part from the start.";
 
 const AFTER_HELP: &str = "\
 Examples:

@@ -79,13 +79,6 @@ struct Shared {
     clients: RandomState,
 }
 
-/// What the proxy does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProxyTotals {
-    /// Requests being served now.
-    pub in_flight: u64,
-}
-
 impl Proxy {
     /// Makes a proxy to the agents of `registry`.
     pub fn new(
@@ -114,13 +107,6 @@ impl Proxy {
     /// Returns what is known of requests.
     pub fn storybook(&self) -> &Storybook {
         &self.0.storybook
-    }
-
-    /// Returns what the proxy does.
-    pub fn totals(&self) -> ProxyTotals {
-        ProxyTotals {
-            in_flight: self.0.registry.in_flight(),
-        }
     }
 
     /// Returns the agents.

@@ -266,11 +266,6 @@ impl Registry {
         self.0.table.lock().counts()
     }
 
-    /// Returns how many requests all agents are serving.
-    pub fn in_flight(&self) -> u64 {
-        self.0.table.lock().in_flight()
-    }
-
     /// Returns what has happened since the start.
     pub fn totals(&self) -> Totals {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

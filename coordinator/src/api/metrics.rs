@@ -46,7 +46,7 @@ pub async fn get_metrics(
         &mut page,
         "in_flight",
         "Requests being served now",
-        registry.in_flight(),
+        proxy.balancer().totals().in_flight as u64,
     );
     counter(
         &mut page,

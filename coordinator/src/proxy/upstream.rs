@@ -131,11 +131,6 @@ impl UpstreamClient {
         drop(old);
     }
 
-    /// Returns how many connections are idle.
-    pub fn idle(&self) -> usize {
-        self.0.idle.lock().values().map(Vec::len).sum()
-    }
-
     fn take_idle(&self, addr: SocketAddr) -> Option<Box<Wire>> {
         loop {
             let mut wire = self.0.idle.lock().get_mut(&addr)?.pop()?.wire;

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -196,15 +195,6 @@ impl AgentTable {
             online: self.online,
             presumed: self.presumed,
         }
-    }
-
-    /// Returns how many requests all agents are serving.
-    pub fn in_flight(&self) -> u64 {
-        let counts = self
-            .records
-            .values()
-            .map(|record| record.in_flight.load(Ordering::Relaxed));
-        counts.map(u64::from).sum()
     }
 
     /// Returns whether something should be saved soon, since the last call: an agent is back, so

@@ -136,28 +136,12 @@ impl State {
         }
         let mut picked = self.pick(look, pool, is_whole, wanted);
         if picked.is_none() && !is_whole {
-            look.clear();
-            let start = below(self.next_random(), members);
-            look_through(
-                &self.fleet,
-                look,
-                (pool, start),
-                wanted,
-                (now, Keep::Usable),
-            );
+            self.look_anew(look, pool, wanted, (now, Keep::Usable));
             picked = self.pick(look, pool, false, wanted);
         }
         if picked.is_none() && look.is_panic() {
             if !is_whole {
-                look.clear();
-                let start = below(self.next_random(), members);
-                look_through(
-                    &self.fleet,
-                    look,
-                    (pool, start),
-                    wanted,
-                    (now, Keep::Ejected),
-                );
+                self.look_anew(look, pool, wanted, (now, Keep::Ejected));
             }
             for input in &mut look.inputs {
                 input.why_not = input.why_not.filter(|why| *why != WhyNot::Ejected);
@@ -179,6 +163,19 @@ impl State {
         let slot = look.slots[picked.index];
         self.fleet.pools[pool].turn = self.fleet.slots[slot].place_in(pool).unwrap_or(0) + 1;
         Sight::Found(slot, self.explain(look, pool, picked, now))
+    }
+
+    /// Goes through all agents of a large pool, from any of them on.
+    fn look_anew(
+        &mut self,
+        look: &mut Look,
+        pool: usize,
+        wanted: &Wanted<'_>,
+        when: (Instant, Keep),
+    ) {
+        look.clear();
+        let start = below(self.next_random(), self.fleet.pools[pool].members.len());
+        look_through(&self.fleet, look, (pool, start), wanted, when);
     }
 
     fn pick(
