@@ -10,4 +10,5 @@ pub mod register;
 pub mod request;
 pub mod runtime;
 pub mod system;
+pub mod tunnel;
 pub mod view;

@@ -11,6 +11,7 @@ use ollama_coordinator_common::protocol::heartbeat::{HeartbeatRequest, Heartbeat
 use ollama_coordinator_common::protocol::register::{LeaseTerms, RegisterRequest};
 use ollama_coordinator_common::protocol::runtime::{RuntimeKind, RuntimeReport, RuntimeStatus};
 use ollama_coordinator_common::protocol::system::{Metrics, SystemInfo};
+use ollama_coordinator_common::protocol::tunnel::LinkKind;
 use ollama_coordinator_common::protocol::view::UnroutableReason;
 use tokio::sync::watch;
 
@@ -100,6 +101,7 @@ impl Conversation {
                 .filter(is_ollama)
                 .and_then(|r| r.version.clone()),
             ip_address: Some(advertised(&self.runtime, local_ip)),
+            link: LinkKind::Direct,
             agent_id: Some(self.identity.agent_id),
             session: Some(self.session),
             epoch: self.epoch,

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::runtime::RuntimeReport;
 use super::system::SystemInfo;
+use super::tunnel::LinkKind;
 use super::view::AgentStatus;
 use crate::id::{AgentId, InstanceId, SessionId};
 
@@ -33,6 +34,9 @@ pub struct RegisterRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub ip_address: Option<IpAddr>,
+    /// How the coordinator reaches the runtime; with `tunnel`, the address is only shown.
+    #[serde(default)]
+    pub link: LinkKind,
     /// The id the agent made for itself; absent: matched by address and port, else a new one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<AgentId>,

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::runtime::{LoadedModel, Model, RuntimeKind, RuntimeStatus};
 use super::system::{Metrics, SystemInfo};
+use super::tunnel::LinkKind;
 use crate::id::AgentId;
 
 /// Whether an agent's lease runs.
@@ -34,6 +35,8 @@ pub enum UnroutableReason {
     Unverified,
     /// Nothing answered the coordinator at its address.
     Unreachable,
+    /// Its tunnel is not up.
+    NoTunnel,
     /// It says that its runtime does not answer.
     RuntimeNotAnswering,
     /// It failed on requests and gets none for a while.
@@ -62,6 +65,9 @@ pub struct AgentView {
     pub ip_address: IpAddr,
     /// The runtime's port.
     pub port: u16,
+    /// How its runtime is reached.
+    #[serde(default)]
+    pub link: LinkKind,
     /// Whether its lease runs.
     pub status: AgentStatus,
     /// Whether it may get requests now.

@@ -56,6 +56,7 @@ pub async fn register_agent(
         machine_name: request.machine_name,
         ip_address,
         port: request.port,
+        link: request.link,
         ollama_version: request.ollama_version,
         runtime: request.runtime,
         system_info: request.system_info,

@@ -103,7 +103,7 @@ impl AgentRecord {
     }
 
     pub(super) fn endpoint(&self) -> SocketAddr {
-        SocketAddr::new(self.stored.ip_address, self.stored.port)
+        self.stored.endpoint()
     }
 
     pub(super) fn status(&self) -> AgentStatus {

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use ollama_coordinator_common::id::{AgentId, SessionId};
 use ollama_coordinator_common::protocol::runtime::{RuntimeReport, RuntimeStatus};
 use ollama_coordinator_common::protocol::system::SystemInfo;
+use ollama_coordinator_common::protocol::tunnel::LinkKind;
 use ollama_coordinator_common::secret::SecretHash;
 
 use super::lease::Terms;
@@ -32,6 +33,8 @@ pub struct NewAgent {
     pub ip_address: IpAddr,
     /// The runtime's port.
     pub port: u16,
+    /// How its runtime is reached.
+    pub link: LinkKind,
     /// The runtime's version, when no report came with it.
     pub ollama_version: Option<String>,
     /// The runtime as the agent sees it.
@@ -99,13 +102,14 @@ impl NewAgent {
             blank.runtime.status = RuntimeStatus::Running;
             blank
         });
-        if self.endpoint() != SocketAddr::new(record.ip_address, record.port) {
+        if (self.link, self.endpoint()) != (record.link, record.endpoint()) {
             record.verified = false;
         }
         record.epoch = self.next_epoch(known);
         record.machine_name.clone_from(&self.machine_name);
         record.ip_address = self.ip_address;
         record.port = self.port;
+        record.link = self.link;
         record.secret_hash = self.secret.or(record.secret_hash);
         record.session = self.session.or(record.session);
         record.cloned_from = self.cloned_from.or(record.cloned_from);
@@ -150,6 +154,7 @@ pub(super) fn is_unchanged(known: &StoredAgent, next: &StoredAgent) -> bool {
         display_name,
         ip_address,
         port,
+        link,
         runtime: _,
         secret_hash,
         session,
@@ -172,6 +177,7 @@ pub(super) fn is_unchanged(known: &StoredAgent, next: &StoredAgent) -> bool {
         && *display_name == next.display_name
         && *ip_address == next.ip_address
         && *port == next.port
+        && *link == next.link
         && *secret_hash == next.secret_hash
         && *session == next.session
         && *epoch == next.epoch
@@ -201,6 +207,7 @@ mod tests {
             machine_name: "gpu-1".to_owned(),
             ip_address: [127, 0, 0, 1].into(),
             port: 11434,
+            link: LinkKind::Direct,
             ollama_version: None,
             runtime: None,
             system_info: None,

@@ -11,6 +11,7 @@ use ollama_coordinator_common::protocol::runtime::{
     LoadedModel, Model, RuntimeKind, RuntimeStatus,
 };
 use ollama_coordinator_common::protocol::system::{Metrics, SystemInfo};
+use ollama_coordinator_common::protocol::tunnel::LinkKind;
 use ollama_coordinator_common::protocol::view::{AgentStatus, UnroutableReason};
 use serde::{Serialize, Serializer};
 
@@ -87,6 +88,7 @@ impl Serialize for AgentSnapshot {
             display_name: stored.display_name.as_deref(),
             ip_address: stored.ip_address,
             port: stored.port,
+            link: stored.link,
             status: self.status,
             routable: self.reason.is_none(),
             reason: self.reason,
@@ -123,6 +125,7 @@ struct Document<'a> {
     display_name: Option<&'a str>,
     ip_address: IpAddr,
     port: u16,
+    link: LinkKind,
     status: AgentStatus,
     routable: bool,
     reason: Option<UnroutableReason>,

@@ -1,13 +1,14 @@
 //! The persisted shape of an agent. Field names are the file format: renaming one loses data.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
 use chrono::{DateTime, Utc};
 use ollama_coordinator_common::id::{AgentId, SessionId};
 use ollama_coordinator_common::protocol::runtime::RuntimeReport;
 use ollama_coordinator_common::protocol::system::SystemInfo;
+use ollama_coordinator_common::protocol::tunnel::LinkKind;
 use ollama_coordinator_common::secret::SecretHash;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -26,6 +27,9 @@ pub struct StoredAgent {
     pub ip_address: IpAddr,
     /// The runtime's port.
     pub port: u16,
+    /// How its runtime is reached.
+    #[serde(default)]
+    pub link: LinkKind,
     /// The runtime as last reported.
     #[serde(default)]
     pub runtime: RuntimeReport,
@@ -80,6 +84,11 @@ impl StoredAgent {
         self.display_name.as_deref().unwrap_or(&self.machine_name)
     }
 
+    /// Returns where its runtime is, as seen from where it is reached.
+    pub fn endpoint(&self) -> SocketAddr {
+        SocketAddr::new(self.ip_address, self.port)
+    }
+
     /// Returns how many requests it serves at once: the operator's figure, else the runtime's.
     pub fn known_capacity(&self) -> Option<NonZeroU32> {
         self.capacity.or(self.runtime.slots)
@@ -98,6 +107,7 @@ impl StoredAgent {
             display_name: None,
             ip_address,
             port,
+            link: LinkKind::Direct,
             runtime: RuntimeReport::default(),
             secret_hash: None,
             session: None,

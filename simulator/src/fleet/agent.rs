@@ -15,6 +15,7 @@ use ollama_coordinator_common::protocol::runtime::{
     LoadedModel, Model, RuntimeKind, RuntimeReport, RuntimeStatus,
 };
 use ollama_coordinator_common::protocol::system::{Gpu, SystemInfo};
+use ollama_coordinator_common::protocol::tunnel::LinkKind;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 
@@ -110,6 +111,7 @@ impl Cast {
             port: self.runtime.port(),
             ollama_version: self.report.version.clone(),
             ip_address: Some(self.runtime.ip()),
+            link: LinkKind::Direct,
             agent_id: Some(self.id(agent)),
             session: Some(self.sessions[agent]),
             epoch: (last_epoch > 0).then_some(last_epoch),

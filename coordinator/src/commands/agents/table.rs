@@ -97,6 +97,7 @@ fn state(agent: &AgentView) -> &'static str {
         Some(UnroutableReason::Draining) => "draining",
         Some(UnroutableReason::Unverified) => "checking",
         Some(UnroutableReason::Unreachable) => "unreachable",
+        Some(UnroutableReason::NoTunnel) => "no tunnel",
         Some(UnroutableReason::RuntimeNotAnswering) => "no runtime",
         Some(UnroutableReason::Ejected) => "ejected",
     }

@@ -4,7 +4,6 @@
 //! in which they were staged. An edit is applied to the record as it is when it is published, so
 //! that what heartbeats brought meanwhile stays.
 
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -185,14 +184,12 @@ impl AgentTable {
         let Some(refused) = ticket.staged_record() else {
             return;
         };
-        let endpoint = endpoint_of(refused);
+        let endpoint = refused.endpoint();
         let published = self
             .records
             .get(&ticket.id)
             .map(super::AgentRecord::endpoint);
-        let current = self
-            .current(ticket.id, now)
-            .map(|record| endpoint_of(&record));
+        let current = self.current(ticket.id, now).map(|record| record.endpoint());
         if published != Some(endpoint) && current != Some(endpoint) {
             self.by_endpoint.remove(&(endpoint, ticket.id));
         }
@@ -246,10 +243,6 @@ impl AgentTable {
             .and_then(|record| record.refused_session);
         refused.is_some() && refused == new.session
     }
-}
-
-fn endpoint_of(record: &StoredAgent) -> SocketAddr {
-    SocketAddr::new(record.ip_address, record.port)
 }
 
 fn apply_patch(record: &mut StoredAgent, patch: &PatchAgentRequest) {

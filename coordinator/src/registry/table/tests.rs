@@ -6,6 +6,7 @@ use ollama_coordinator_common::id::SessionId;
 use ollama_coordinator_common::protocol::heartbeat::HeartbeatRequest;
 use ollama_coordinator_common::protocol::runtime::{Model, RuntimeReport, RuntimeStatus};
 use ollama_coordinator_common::protocol::system::Metrics;
+use ollama_coordinator_common::protocol::tunnel::LinkKind;
 use ollama_coordinator_common::protocol::view::{AgentStatus, PatchAgentRequest, UnroutableReason};
 use ollama_coordinator_common::secret::AgentSecret;
 use proptest::prelude::*;
@@ -46,6 +47,7 @@ fn agent(number: u128) -> NewAgent {
         machine_name: format!("gpu-{number}"),
         ip_address: [127, 0, 0, 1].into(),
         port: 11434,
+        link: LinkKind::Direct,
         ollama_version: None,
         runtime: None,
         system_info: None,
