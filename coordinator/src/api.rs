@@ -24,6 +24,7 @@ pub mod heartbeat;
 pub mod metrics;
 pub mod openapi;
 pub mod requests;
+pub mod tunnel;
 pub mod validate;
 
 /// The header that names where the next page of a list starts.
@@ -57,6 +58,7 @@ pub fn router() -> Router<AppState> {
         )
         .route("/api/agents/{id}/heartbeat", post(heartbeat::renew_lease))
         .route("/api/agents/{id}/session", delete(heartbeat::end_session))
+        .route("/api/agents/{id}/tunnel", get(tunnel::open_tunnel))
         .route("/api/events", get(events::stream_events))
         .route("/api/requests", get(requests::list_requests))
         .route("/api/requests/{id}", get(requests::get_request))

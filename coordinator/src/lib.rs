@@ -16,6 +16,7 @@ pub mod proxy;
 pub mod reach;
 pub mod registry;
 pub mod server;
+mod stall;
 pub mod state;
 pub mod storage;
 

@@ -39,6 +39,7 @@ pub mod selector;
 pub mod story;
 pub mod tail;
 pub mod target;
+pub mod tunnels;
 pub mod upstream;
 
 use attempts::Asked;
@@ -53,6 +54,7 @@ use route::{Inference, NoRoute, Route};
 use selector::{Selection, SelectorError};
 use story::{Story, Storybook};
 use target::{BodyMemory, Target};
+use tunnels::Tunnels;
 use upstream::UpstreamClient;
 
 /// Names the agent that answered.
@@ -72,6 +74,7 @@ struct Shared {
     registry: Registry,
     balancer: Balancer,
     upstream: UpstreamClient,
+    tunnels: Tunnels,
     storybook: Storybook,
     settings: ProxySettings,
     budget: RetryBudget,
@@ -87,10 +90,12 @@ impl Proxy {
         settings: ProxySettings,
         storybook: Storybook,
     ) -> Self {
+        let tunnels = Tunnels::new(registry.clone());
         Self(Arc::new(Shared {
             registry,
             balancer,
-            upstream: UpstreamClient::new(settings.connect_timeout),
+            upstream: UpstreamClient::new(settings.connect_timeout, tunnels.clone()),
+            tunnels,
             storybook,
             settings,
             budget: RetryBudget::default(),
@@ -117,6 +122,11 @@ impl Proxy {
     /// Returns the client that carries traffic to agents.
     pub fn upstream(&self) -> &UpstreamClient {
         &self.0.upstream
+    }
+
+    /// Returns the tunnels of agents.
+    pub fn tunnels(&self) -> &Tunnels {
+        &self.0.tunnels
     }
 
     /// Answers a request of a client.

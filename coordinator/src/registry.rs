@@ -34,14 +34,16 @@ pub mod snapshot;
 pub mod table;
 pub mod transition;
 
-use agent::Moment;
+use agent::{Moment, TunnelId};
 use candidates::Candidates;
 use lease::LeasePolicy;
 use list::ListCache;
 use registration::{Granted, NewAgent, RegisterError};
 use routing::{RoutingChanges, RoutingFeed};
 use snapshot::AgentSnapshot;
-use table::{AgentTable, Counts, ReachCheck, Registration, RenewError, Renewed, Ticket, Unsaved};
+use table::{
+    AgentTable, Counts, ReachCheck, Registration, RenewError, Renewed, Ticket, TunnelError, Unsaved,
+};
 use transition::Transition;
 
 /// How many transitions a slow reader may fall behind.
@@ -198,6 +200,39 @@ impl Registry {
         };
         committed.await.map_err(UpdateError::NotDurable)?;
         Ok(())
+    }
+
+    /// Returns whether a session of an agent may open a tunnel.
+    pub fn may_open_tunnel(
+        &self,
+        id: AgentId,
+        secret: Option<SecretHash>,
+        session: SessionId,
+    ) -> Result<(), TunnelError> {
+        let mut table = self.0.table.lock();
+        let allowed = table.may_open_tunnel(id, secret, session, Moment::now());
+        self.tell_unlocking(table);
+        allowed
+    }
+
+    /// Takes a tunnel into use, and returns the one that it replaces.
+    pub fn open_tunnel(&self, id: AgentId, tunnel: (TunnelId, SessionId)) -> Option<TunnelId> {
+        let mut table = self.0.table.lock();
+        let replaced = table.open_tunnel(id, tunnel, Moment::now());
+        self.tell_unlocking(table);
+        replaced
+    }
+
+    /// Returns the tunnel of an agent.
+    pub fn tunnel_of(&self, id: AgentId) -> Option<TunnelId> {
+        self.0.table.lock().tunnel_of(id)
+    }
+
+    /// Takes a tunnel out of use that has ended.
+    pub fn close_tunnel(&self, id: AgentId, tunnel: TunnelId) {
+        let mut table = self.0.table.lock();
+        table.close_tunnel(id, tunnel, Moment::now());
+        self.tell_unlocking(table);
     }
 
     /// Returns one agent.

@@ -3,11 +3,10 @@
 //!
 //! `axum::serve` keeps a half-sent request head open for ever, so connections are served on hyper.
 
-mod stall;
-
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,19 +14,20 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
+use hyper::server::conn::http1::UpgradeableConnection;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::api;
 use crate::api::address::Peer;
 use crate::proxy::Proxy;
 use crate::proxy::body::ProxyBody;
-use stall::StallGuard;
+use crate::stall::StallGuard;
 
 /// How long the first request head of a connection may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -99,7 +99,7 @@ pub async fn serve(
     force: CancellationToken,
 ) -> Result<(), Infallible> {
     let connections = Arc::new(Semaphore::new(limits.max_connections));
-    let graceful = GracefulShutdown::new();
+    let served = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -122,16 +122,12 @@ pub async fn serve(
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.idle_timeout)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
-        let force = force.clone();
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "joined by `graceful`, ended by `force`"
-        )]
-        tokio::spawn(async move {
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let (stop, force) = (stop.clone(), force.clone());
+        served.spawn(async move {
             tokio::select! {
-                ended = connection => {
+                ended = until_stopped(connection, &stop) => {
                     if let Err(error) = ended {
                         tracing::debug!(peer.addr = %remote, %error, "Connection ended early");
                     }
@@ -143,11 +139,30 @@ pub async fn serve(
         });
     }
     drop(listener);
+    served.close();
     tokio::select! {
-        () = graceful.shutdown() => {}
+        () = served.wait() => {}
         () = force.cancelled() => {}
     }
     Ok(())
+}
+
+/// Serves a connection to its end; after `stop`, to the end of the request it is at.
+async fn until_stopped<S>(
+    connection: UpgradeableConnection<TokioIo<StallGuard<TcpStream>>, S>,
+    stop: &CancellationToken,
+) -> hyper::Result<()>
+where
+    S: HttpService<Incoming, ResBody = ProxyBody, Error = Infallible>,
+    S::Future: Send,
+{
+    let mut connection = pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = stop.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    connection.await
 }
 
 /// Resolves when no request has come within `head_timeout`.

@@ -7,6 +7,7 @@ use ollama_coordinator_common::shutdown::Shutdown;
 
 use crate::proxy::Proxy;
 use crate::proxy::story::Storybook;
+use crate::proxy::tunnels::Tunnels;
 use crate::registry::Registry;
 use crate::storage::recovery::Recovery;
 use crate::storage::writer::Writer;
@@ -56,6 +57,12 @@ impl FromRef<AppState> for Registry {
 impl FromRef<AppState> for Proxy {
     fn from_ref(state: &AppState) -> Self {
         state.0.proxy.clone()
+    }
+}
+
+impl FromRef<AppState> for Tunnels {
+    fn from_ref(state: &AppState) -> Self {
+        state.0.proxy.tunnels().clone()
     }
 }
 

@@ -33,6 +33,7 @@ pub(super) fn refusal(answer: &HttpResponse) -> CoordinatorError {
         | ErrorCode::UnsupportedMediaType
         | ErrorCode::NotFound
         | ErrorCode::UnknownRequest
+        | ErrorCode::UpgradeRequired
         | ErrorCode::MethodNotAllowed => CoordinatorError::Invalid { detail },
         ErrorCode::Unrecognised if is_temporary(answer) => busy(answer, detail),
         ErrorCode::Unrecognised => CoordinatorError::Invalid { detail },

@@ -36,6 +36,8 @@ pub enum ErrorCode {
     UnsupportedMediaType,
     /// There is nothing at this path.
     NotFound,
+    /// This path is only for connections that become something else.
+    UpgradeRequired,
     /// The path exists, but not with this method.
     MethodNotAllowed,
     /// The caller must slow down.

@@ -24,6 +24,9 @@ pub const STREAM_WINDOW: u32 = 256 * 1024;
 pub const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 /// How much of one message a sender keeps that the network has not taken.
 pub const SEND_BUFFER: usize = 64 * 1024;
+/// How much of all messages the system keeps that the network has not taken, where it can be told:
+/// what is urgent waits behind that.
+pub const NOT_SENT: u32 = 128 * 1024;
 /// The most bytes of headers of one message.
 pub const MAX_HEADERS: u32 = 256 * 1024;
 /// How often each side asks whether the other is there.

@@ -9,6 +9,7 @@ use ollama_coordinator_common::protocol::error::Problem;
 use ollama_coordinator_common::protocol::register::{
     CoordinatorIdentity, RegisterRequest, RegisterResponse,
 };
+use ollama_coordinator_common::protocol::tunnel::LinkKind;
 use ollama_coordinator_common::protocol::view::{AgentStatus, AgentView, PatchAgentRequest};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -18,6 +19,7 @@ use super::auth::Presented;
 use super::body::JsonBody;
 use super::error::ApiError;
 use super::{NEXT_CURSOR, validate};
+use crate::proxy::tunnels::Tunnels;
 use crate::registry::Registry;
 use crate::registry::registration::NewAgent;
 use crate::registry::snapshot::AgentSnapshot;
@@ -45,8 +47,12 @@ pub async fn register_agent(
     JsonBody(request): JsonBody<RegisterRequest>,
 ) -> Result<(StatusCode, Json<RegisterResponse>), ApiError> {
     validate::registration(&request)?;
-    let ip_address =
-        address::resolve(request.ip_address, request.port, peer).map_err(ApiError::Address)?;
+    let ip_address = match request.link {
+        LinkKind::Direct => address::resolve(request.ip_address, request.port, peer),
+        // Nothing is dialled, so the address is only shown.
+        LinkKind::Tunnel => Ok(request.ip_address.unwrap_or_else(|| peer.remote.ip())),
+    }
+    .map_err(ApiError::Address)?;
     let new = NewAgent {
         id: request.agent_id,
         secret,
@@ -224,9 +230,15 @@ pub async fn patch_agent(
 )]
 pub async fn remove_agent(
     State(registry): State<Registry>,
+    State(tunnels): State<Tunnels>,
     id: AgentPath,
 ) -> Result<StatusCode, ApiError> {
-    registry.remove(agent_id(id)?).await?;
+    let id = agent_id(id)?;
+    let tunnel = registry.tunnel_of(id);
+    registry.remove(id).await?;
+    if let Some(tunnel) = tunnel {
+        tunnels.close(tunnel);
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -10,11 +10,12 @@ use ollama_coordinator_common::id::RequestId;
 use ollama_coordinator_common::protocol::error::{
     ErrorCode, FieldError, PROBLEM_CONTENT_TYPE, Problem,
 };
+use ollama_coordinator_common::protocol::tunnel::PROTOCOL;
 
 use super::address::AddressError;
 use crate::registry::UpdateError;
 use crate::registry::registration::RegisterError;
-use crate::registry::table::RenewError;
+use crate::registry::table::{RenewError, TunnelError};
 use crate::storage::writer::CommitError;
 
 /// How long a caller should wait when nothing better is known.
@@ -59,6 +60,9 @@ pub enum ApiError {
     /// There is nothing at this path.
     #[error("there is nothing at this path")]
     NotFound,
+    /// Only for connections that become a tunnel.
+    #[error("this path is for connections that become a tunnel")]
+    UpgradeRequired,
     /// Not with this method.
     #[error("this path does not take this method")]
     MethodNotAllowed,
@@ -87,6 +91,7 @@ impl ApiError {
             Self::PayloadTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -107,6 +112,7 @@ impl ApiError {
             Self::BodyTimeout => ErrorCode::RequestTimeout,
             Self::UnsupportedMediaType => ErrorCode::UnsupportedMediaType,
             Self::NotFound => ErrorCode::NotFound,
+            Self::UpgradeRequired => ErrorCode::UpgradeRequired,
             Self::MethodNotAllowed => ErrorCode::MethodNotAllowed,
             Self::Internal(_) => ErrorCode::Internal,
         }
@@ -126,6 +132,7 @@ impl ApiError {
             Self::BodyTimeout => "The body did not arrive in time",
             Self::UnsupportedMediaType => "The body is not JSON",
             Self::NotFound => "Nothing at this path",
+            Self::UpgradeRequired => "Upgrade required",
             Self::MethodNotAllowed => "Method not allowed",
             Self::Internal(_) => "Internal error",
         }
@@ -169,6 +176,9 @@ impl ApiError {
                 "Send JSON with `Content-Type: application/json`.".to_owned()
             }
             Self::NotFound => "GET /api/openapi.json lists what there is.".to_owned(),
+            Self::UpgradeRequired => {
+                format!("Send `Connection: upgrade` and `Upgrade: {PROTOCOL}`.")
+            }
             Self::MethodNotAllowed => "The `Allow` header lists the methods.".to_owned(),
             Self::Internal(_) => {
                 "This is a defect of the coordinator; its log has this request_id.".to_owned()
@@ -209,6 +219,9 @@ impl IntoResponse for ApiError {
             header::CONTENT_TYPE,
             HeaderValue::from_static(PROBLEM_CONTENT_TYPE),
         );
+        if status == StatusCode::UPGRADE_REQUIRED {
+            headers.insert(header::UPGRADE, HeaderValue::from_static(PROTOCOL));
+        }
         if let Some(after) = retry_after {
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
@@ -234,6 +247,18 @@ impl From<RenewError> for ApiError {
             RenewError::UnknownAgent => Self::UnknownAgent,
             RenewError::WrongSecret => Self::WrongSecret,
             RenewError::DuplicateIdentity => Self::DuplicateIdentity,
+        }
+    }
+}
+
+impl From<TunnelError> for ApiError {
+    fn from(error: TunnelError) -> Self {
+        match error {
+            TunnelError::Unproven(error) => error.into(),
+            TunnelError::Direct => Self::field(
+                "link",
+                "this agent registered an address to be dialled; register it with `tunnel`",
+            ),
         }
     }
 }

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse as _, Response};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{agents, events, health, heartbeat, metrics, requests};
+use super::{agents, events, health, heartbeat, metrics, requests, tunnel};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -23,6 +23,7 @@ use super::{agents, events, health, heartbeat, metrics, requests};
         agents::remove_agent,
         heartbeat::renew_lease,
         heartbeat::end_session,
+        tunnel::open_tunnel,
         events::stream_events,
         requests::list_requests,
         requests::get_request,

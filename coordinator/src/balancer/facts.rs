@@ -52,7 +52,7 @@ impl<'a> AgentFacts<'a> {
         Self {
             id: stored.id,
             name: stored.name(),
-            link: Link::direct(stored.ip_address, stored.port),
+            link: facts.link,
             speaks_ollama: stored.runtime.kind == RuntimeKind::Ollama,
             in_flight: &facts.in_flight,
             is_routable: facts.is_routable,

@@ -16,7 +16,7 @@ use super::ejection::{Ejection, Standing};
 use super::facts::AgentFacts;
 use super::queue::FairQueue;
 use super::speed::Speed;
-use crate::registry::agent::{Candidate, Link};
+use crate::registry::agent::Candidate;
 use crate::registry::snapshot::model_key;
 
 /// How long a model that a request was sent for is taken to stay in memory, unless a report says
@@ -419,14 +419,13 @@ fn is_same(agent: &Candidate, facts: &AgentFacts<'_>) -> bool {
     let Candidate {
         id,
         name,
-        link: Link::Direct(addr),
+        link,
         speaks_ollama,
         in_flight,
     } = agent;
-    let Link::Direct(other) = facts.link;
     *id == facts.id
         && **name == *facts.name
-        && *addr == other
+        && *link == facts.link
         && *speaks_ollama == facts.speaks_ollama
         && Arc::<AtomicU32>::ptr_eq(in_flight, facts.in_flight)
 }

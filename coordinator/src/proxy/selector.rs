@@ -191,6 +191,7 @@ fn without_parameter(uri: &Uri, names: &mut Vec<String>) -> Uri {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::agent::Link;
     use axum::http::Request;
     use chrono::Utc;
     use ollama_coordinator_common::protocol::view::AgentStatus;
@@ -271,6 +272,7 @@ mod tests {
         AgentSnapshot {
             last_seen: stored.last_seen,
             stored: Arc::new(stored),
+            link: Link::Direct(([127, 0, 0, 1], 1).into()),
             status: AgentStatus::Online,
             reason: None,
             draining: false,

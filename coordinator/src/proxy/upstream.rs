@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use axum::http::{HeaderValue, Request, Response, Uri, header};
+use axum::http::uri::{Authority, Parts, Scheme};
+use axum::http::{HeaderValue, Request, Response, Uri, Version, header};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
@@ -27,7 +28,8 @@ use tokio::time::{Instant, timeout};
 use super::body::BoxError;
 use super::machines::upload::Upload;
 use super::nudge::Nudge;
-use crate::registry::agent::Link;
+use super::tunnels::Tunnels;
+use crate::registry::agent::{Link, TunnelId};
 
 /// How long an idle connection to an agent is kept.
 const IDLE_FOR: Duration = Duration::from_mins(1);
@@ -40,6 +42,7 @@ pub struct UpstreamClient(Arc<Pool>);
 
 struct Pool {
     connect_timeout: Duration,
+    tunnels: Tunnels,
     idle: Mutex<HashMap<SocketAddr, Vec<Idle>>>,
 }
 
@@ -71,18 +74,33 @@ pub enum Repeat {
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// No connection could be made; the agent has seen nothing of the request.
-    #[error("cannot connect to {0}")]
-    NotConnected(SocketAddr, #[source] io::Error),
+    #[error(transparent)]
+    NotConnected(#[from] NotConnected),
     /// The connection broke after the request was sent.
     #[error("the connection broke before an answer began")]
     Broken(#[source] hyper::Error),
 }
 
+/// Why a request has not reached a runtime.
+#[derive(Debug, thiserror::Error)]
+pub enum NotConnected {
+    /// Its address does not take the connection.
+    #[error("cannot connect to {0}")]
+    Dialled(SocketAddr, #[source] io::Error),
+    /// The agent's tunnel is not up.
+    #[error("the agent's tunnel is not up")]
+    NoTunnel,
+    /// The tunnel has gone, or the agent cannot connect to its runtime.
+    #[error("the agent did not pass the request on")]
+    Refused(#[source] hyper::Error),
+}
+
 impl UpstreamClient {
     /// Makes a client that gives up connecting after a while.
-    pub fn new(connect_timeout: Duration) -> Self {
+    pub fn new(connect_timeout: Duration, tunnels: Tunnels) -> Self {
         Self(Arc::new(Pool {
             connect_timeout,
+            tunnels,
             idle: Mutex::default(),
         }))
     }
@@ -91,10 +109,46 @@ impl UpstreamClient {
     pub async fn send(
         &self,
         link: Link,
+        request: Request<RequestBody>,
+        repeat: Repeat,
+    ) -> Result<Response<UpstreamBody>, SendError> {
+        match link {
+            Link::Direct(addr) => self.send_to(addr, request, repeat).await,
+            Link::Tunnel(tunnel) => self.send_through(tunnel, request).await,
+        }
+    }
+
+    async fn send_through(
+        &self,
+        tunnel: Option<TunnelId>,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, SendError> {
+        let sender = tunnel.and_then(|tunnel| self.0.tunnels.sender(tunnel));
+        let mut sender = sender.ok_or(NotConnected::NoTunnel)?;
+        in_absolute_form(request.uri_mut());
+        *request.version_mut() = Version::HTTP_2;
+        request.headers_mut().remove(header::HOST);
+        let answer = sender.send_request(request).await.map_err(|error| {
+            if never_arrived(&error) {
+                NotConnected::Refused(error).into()
+            } else {
+                SendError::Broken(error)
+            }
+        })?;
+        Ok(answer.map(|incoming| UpstreamBody {
+            incoming,
+            has_ended: false,
+            wire: None,
+            client: self.clone(),
+        }))
+    }
+
+    async fn send_to(
+        &self,
+        addr: SocketAddr,
         mut request: Request<RequestBody>,
         repeat: Repeat,
     ) -> Result<Response<UpstreamBody>, SendError> {
-        let Link::Direct(addr) = link;
         in_origin_form(request.uri_mut());
         let idle = (repeat == Repeat::Allowed).then(|| self.take_idle(addr));
         let (wire, second) = match idle.flatten() {
@@ -150,7 +204,7 @@ impl UpstreamClient {
     }
 
     async fn connect(&self, addr: SocketAddr) -> Result<Box<Wire>, SendError> {
-        let failed = |error| SendError::NotConnected(addr, error);
+        let failed = |error| NotConnected::Dialled(addr, error);
         let stream = timeout(self.0.connect_timeout, TcpStream::connect(addr))
             .await
             .map_err(|_elapsed| failed(io::ErrorKind::TimedOut.into()))?
@@ -223,6 +277,24 @@ fn in_origin_form(uri: &mut Uri) {
         let origin_form = format!("{slash}{path}");
         *uri = origin_form.parse().expect("a path and query is a URI");
     }
+}
+
+/// Adds to a URI what HTTP/2 wants it to have; the agent knows its runtime's name.
+fn in_absolute_form(uri: &mut Uri) {
+    let mut parts = Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(Authority::from_static("runtime"));
+    parts.path_and_query = uri.path_and_query().cloned();
+    *uri = Uri::from_parts(parts).expect("a path and query is a URI");
+}
+
+/// Returns whether a request that failed in a tunnel has not reached the runtime.
+fn never_arrived(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error);
+    let reason = source
+        .and_then(|source| source.downcast_ref::<h2::Error>())
+        .and_then(h2::Error::reason);
+    error.is_canceled() || reason == Some(h2::Reason::REFUSED_STREAM)
 }
 
 /// Copies a request whose body is in memory.

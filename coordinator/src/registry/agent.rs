@@ -1,6 +1,6 @@
 //! One agent in memory: its durable record, its lease, and what makes it routable.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -54,6 +54,14 @@ pub(super) struct Contest {
     pub(super) heartbeats_of_earlier: u8,
 }
 
+/// The connection that an agent has dialled to carry requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tunnel {
+    pub(super) id: TunnelId,
+    /// The process at its other end.
+    pub(super) session: SessionId,
+}
+
 /// An agent as the registry knows it.
 #[derive(Debug)]
 pub(super) struct AgentRecord {
@@ -68,6 +76,7 @@ pub(super) struct AgentRecord {
     pub(super) refused_session: Option<SessionId>,
     pub(super) leaving: bool,
     pub(super) metrics: Option<Arc<Metrics>>,
+    pub(super) tunnel: Option<Tunnel>,
     pub(super) reach: Reach,
     pub(super) reach_failures: u32,
     pub(super) next_reach_check: Option<Instant>,
@@ -92,6 +101,7 @@ impl AgentRecord {
             refused_session: None,
             leaving: false,
             metrics: None,
+            tunnel: None,
             reach: Reach::Unverified,
             reach_failures: 0,
             next_reach_check: None,
@@ -100,10 +110,6 @@ impl AgentRecord {
             registrations: 0,
             unsaved: false,
         }
-    }
-
-    pub(super) fn endpoint(&self) -> SocketAddr {
-        self.stored.endpoint()
     }
 
     pub(super) fn status(&self) -> AgentStatus {
@@ -131,11 +137,22 @@ impl AgentRecord {
         if self.stored.runtime.status == RuntimeStatus::NotAnswering {
             return Some(UnroutableReason::RuntimeNotAnswering);
         }
-        match self.reach {
-            Reach::Reachable => None,
-            Reach::Unverified => Some(UnroutableReason::Unverified),
-            Reach::Unreachable => Some(UnroutableReason::Unreachable),
+        match (self.link(), self.reach) {
+            (Link::Tunnel(Some(_)), _) | (Link::Direct(_), Reach::Reachable) => None,
+            (Link::Tunnel(None), _) => Some(UnroutableReason::NoTunnel),
+            (Link::Direct(_), Reach::Unverified) => Some(UnroutableReason::Unverified),
+            (Link::Direct(_), Reach::Unreachable) => Some(UnroutableReason::Unreachable),
         }
+    }
+
+    /// Returns how its runtime is reached; a tunnel counts only for the process that has dialled it.
+    pub(super) fn link(&self) -> Link {
+        if let Some(endpoint) = self.stored.endpoint() {
+            return Link::Direct(endpoint);
+        }
+        let session = self.stored.session;
+        let tunnel = self.tunnel.filter(|tunnel| Some(tunnel.session) == session);
+        Link::Tunnel(tunnel.map(|tunnel| tunnel.id))
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -197,6 +214,7 @@ impl AgentRecord {
     pub(super) fn routing_facts(&self) -> RoutingFacts {
         RoutingFacts {
             stored: Arc::clone(&self.stored),
+            link: self.link(),
             metrics: self.metrics.clone(),
             in_flight: Arc::clone(&self.in_flight),
             is_routable: self.unroutable_but_for_ejection().is_none(),
@@ -215,6 +233,7 @@ impl AgentRecord {
     pub(super) fn snapshot(&self, now: Moment) -> AgentSnapshot {
         AgentSnapshot {
             stored: Arc::clone(&self.stored),
+            link: self.link(),
             status: self.status(),
             reason: self.unroutable(),
             draining: self.is_draining(),
@@ -245,11 +264,10 @@ pub struct Candidate {
 pub enum Link {
     /// The coordinator dials the runtime's address and port.
     Direct(SocketAddr),
+    /// The agent carries requests over a connection that it has dialled, when that is up.
+    Tunnel(Option<TunnelId>),
 }
 
-impl Link {
-    /// Makes the link to a runtime at an address.
-    pub fn direct(ip: IpAddr, port: u16) -> Self {
-        Self::Direct(SocketAddr::new(ip, port))
-    }
-}
+/// One of the connections that agents have dialled to carry requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TunnelId(pub u64);

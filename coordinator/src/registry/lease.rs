@@ -142,6 +142,11 @@ impl Lease {
         self.deadline = self.deadline.max(now + self.terms.ttl);
     }
 
+    /// Lets the lease run out at `deadline` at the latest, because there are signs of death.
+    pub fn shorten(&mut self, deadline: Instant) {
+        self.deadline = self.deadline.min(deadline);
+    }
+
     /// Starts the lease anew after the coordinator itself was away and could hear nobody.
     pub fn restart(&mut self, now: Instant) {
         self.renewed_at = now;

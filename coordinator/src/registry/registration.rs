@@ -76,9 +76,10 @@ pub enum RegisterError {
 }
 
 impl NewAgent {
-    /// Returns where the runtime is.
-    pub fn endpoint(&self) -> SocketAddr {
-        SocketAddr::new(self.ip_address, self.port)
+    /// Returns where the coordinator is to dial the runtime, if it is.
+    pub fn endpoint(&self) -> Option<SocketAddr> {
+        let is_dialled = self.link == LinkKind::Direct;
+        is_dialled.then(|| SocketAddr::new(self.ip_address, self.port))
     }
 
     /// Returns whether this registration proves that it may act for `known`.
@@ -102,7 +103,7 @@ impl NewAgent {
             blank.runtime.status = RuntimeStatus::Running;
             blank
         });
-        if (self.link, self.endpoint()) != (record.link, record.endpoint()) {
+        if self.endpoint() != record.endpoint() {
             record.verified = false;
         }
         record.epoch = self.next_epoch(known);

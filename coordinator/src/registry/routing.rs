@@ -9,6 +9,7 @@ use ollama_coordinator_common::protocol::system::Metrics;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::agent::Link;
 use crate::storage::agent::StoredAgent;
 
 /// What the balancer has to know of an agent.
@@ -16,6 +17,8 @@ use crate::storage::agent::StoredAgent;
 pub struct RoutingFacts {
     /// Its durable record.
     pub stored: Arc<StoredAgent>,
+    /// How its runtime is reached.
+    pub link: Link,
     /// Its latest load figures.
     pub metrics: Option<Arc<Metrics>>,
     /// Where to show how many requests it is serving.

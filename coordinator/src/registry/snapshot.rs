@@ -15,6 +15,7 @@ use ollama_coordinator_common::protocol::tunnel::LinkKind;
 use ollama_coordinator_common::protocol::view::{AgentStatus, UnroutableReason};
 use serde::{Serialize, Serializer};
 
+use super::agent::Link;
 use crate::storage::agent::StoredAgent;
 
 /// One agent at one instant. Serialises as the agent document.
@@ -22,6 +23,8 @@ use crate::storage::agent::StoredAgent;
 pub struct AgentSnapshot {
     /// Its durable record.
     pub stored: Arc<StoredAgent>,
+    /// How its runtime was reached.
+    pub link: Link,
     /// Whether its lease ran.
     pub status: AgentStatus,
     /// Why it got no requests; `None`: it was routable.

@@ -27,10 +27,12 @@ mod reach;
 mod renewal;
 mod staging;
 mod sweep;
+mod tunnel;
 
 pub use reach::ReachCheck;
 pub use renewal::{RenewError, Renewed};
 pub use staging::{Registration, Ticket};
+pub use tunnel::TunnelError;
 
 /// The most agents one registry holds.
 const MAX_AGENTS: usize = 1_000_000;
@@ -97,7 +99,7 @@ impl AgentTable {
             if record.stored.verified {
                 record.reach = Reach::Reachable;
             }
-            self.by_endpoint.insert((record.endpoint(), id));
+            self.by_endpoint.extend(place_of(&record.stored));
             self.records.insert(id, record);
             if presumed {
                 self.presumed += 1;
@@ -213,9 +215,12 @@ impl AgentTable {
         if let Some(id) = new.id {
             return Ok(id);
         }
-        let endpoint = new.endpoint();
         let mut taken = false;
-        for id in self.at_endpoint(endpoint) {
+        for id in new
+            .endpoint()
+            .into_iter()
+            .flat_map(|at| self.at_endpoint(at))
+        {
             let staged = self.staged.get(&id).map(Ticket::staged_record);
             let published = self.records.get(&id).map(|record| &record.stored);
             let Some(known) = staged.unwrap_or(published) else {
@@ -262,9 +267,11 @@ impl AgentTable {
         }
         record.seq = 0;
         record.registrations += 1;
-        let moved = !is_new && (next.ip_address, next.port) != (before.ip_address, before.port);
+        let moved = !is_new && next.endpoint() != before.endpoint();
         if moved {
-            self.by_endpoint.remove(&(record.endpoint(), id));
+            if let Some(place) = place_of(&before) {
+                self.by_endpoint.remove(&place);
+            }
             record.reach = Reach::Unverified;
         }
         let changed = !is_unchanged(&before, &next) || before.runtime != next.runtime;
@@ -275,9 +282,9 @@ impl AgentTable {
         record.leaving = false;
         record.unsaved = true;
         self.save_soon |= !is_new && before.runtime != record.stored.runtime;
-        self.by_endpoint.insert((record.endpoint(), id));
-        let (endpoint, epoch) = (record.endpoint(), record.stored.epoch);
-        if is_new || moved {
+        let (place, epoch) = (place_of(&record.stored), record.stored.epoch);
+        self.by_endpoint.extend(place);
+        if let Some((endpoint, id)) = place.filter(|_| is_new || moved) {
             self.warn_of_shared_endpoint(endpoint, id);
         }
         let terms = self.renew_lease(id, now.mono);
@@ -338,7 +345,9 @@ impl AgentTable {
         let Some(record) = self.records.remove(&id) else {
             return;
         };
-        self.by_endpoint.remove(&(record.endpoint(), id));
+        if let Some(place) = place_of(&record.stored) {
+            self.by_endpoint.remove(&place);
+        }
         if let Some(scheduled) = record.scheduled {
             self.deadlines.remove(&(scheduled, id));
         }
@@ -406,6 +415,11 @@ impl AgentTable {
             self.transitions.push(kind(record.snapshot(now)));
         }
     }
+}
+
+/// Returns where an agent stands among the endpoints, if its runtime is dialled.
+fn place_of(stored: &StoredAgent) -> Option<(SocketAddr, AgentId)> {
+    stored.endpoint().map(|endpoint| (endpoint, stored.id))
 }
 
 /// Which records to save.

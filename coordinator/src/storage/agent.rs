@@ -84,9 +84,10 @@ impl StoredAgent {
         self.display_name.as_deref().unwrap_or(&self.machine_name)
     }
 
-    /// Returns where its runtime is, as seen from where it is reached.
-    pub fn endpoint(&self) -> SocketAddr {
-        SocketAddr::new(self.ip_address, self.port)
+    /// Returns where the coordinator dials its runtime, if it does.
+    pub fn endpoint(&self) -> Option<SocketAddr> {
+        let is_dialled = self.link == LinkKind::Direct;
+        is_dialled.then(|| SocketAddr::new(self.ip_address, self.port))
     }
 
     /// Returns how many requests it serves at once: the operator's figure, else the runtime's.

@@ -35,3 +35,4 @@ mod routes;
 mod stop;
 mod system;
 mod telemetry;
+mod tunnel;

@@ -9,6 +9,7 @@ pub(crate) mod events;
 pub(crate) mod mount;
 pub(crate) mod port;
 pub(crate) mod process;
+pub(crate) mod tunnel;
 pub(crate) mod upstream;
 
 use std::io::Write as _;

@@ -72,7 +72,7 @@ impl Machine {
         AgentFacts {
             id: self.id(),
             name: "gpu",
-            link: Link::direct([127, 0, 0, 1].into(), 9),
+            link: Link::Direct(([127, 0, 0, 1], 9).into()),
             speaks_ollama: self.speaks_ollama,
             in_flight: &self.in_flight,
             is_routable: self.is_routable,

@@ -31,7 +31,7 @@ impl From<&AgentSnapshot> for Contact {
         Self {
             id: agent.id(),
             name: agent.name().to_owned(),
-            link: Link::direct(agent.stored.ip_address, agent.stored.port),
+            link: agent.link,
             reports_itself: agent.stored.session.is_some(),
         }
     }
@@ -422,6 +422,7 @@ mod tests {
         AgentSnapshot {
             last_seen: stored.last_seen,
             stored: Arc::new(stored),
+            link: Link::Direct(([127, 0, 0, 1], 1).into()),
             status: AgentStatus::Online,
             reason,
             draining: false,

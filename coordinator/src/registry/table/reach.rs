@@ -48,12 +48,15 @@ impl AgentTable {
                 continue;
             };
             record.next_reach_check = None;
+            let Some(endpoint) = record.stored.endpoint() else {
+                continue;
+            };
             if record.lease.is_none() {
                 continue;
             }
             checks.push(ReachCheck {
                 id,
-                endpoint: record.endpoint(),
+                endpoint,
                 kind: record.stored.runtime.kind,
                 wants_report: !record.has_agent_process(),
             });
@@ -66,7 +69,7 @@ impl AgentTable {
         let Some(record) = self.records.get_mut(&check.id) else {
             return;
         };
-        if record.endpoint() != check.endpoint {
+        if record.stored.endpoint() != Some(check.endpoint) {
             return;
         }
         let was = record.unroutable();
@@ -112,7 +115,8 @@ impl AgentTable {
 
     /// Puts an agent's address in line for a check at `due`, or earlier if it stood there before.
     pub(super) fn schedule_reach(&mut self, id: AgentId, due: Instant) {
-        let Some(record) = self.records.get_mut(&id) else {
+        let record = self.records.get_mut(&id);
+        let Some(record) = record.filter(|record| record.stored.endpoint().is_some()) else {
             return;
         };
         match record.next_reach_check {

@@ -184,7 +184,11 @@ impl AgentRecord {
     ///
     /// A new process takes over at once, as after a crash. If the earlier one is then heard of
     /// again and again, both live: the earlier one keeps the id and the later one is refused.
-    fn arbitrate(&mut self, session: Option<SessionId>, now: Instant) -> Result<bool, RenewError> {
+    pub(super) fn arbitrate(
+        &mut self,
+        session: Option<SessionId>,
+        now: Instant,
+    ) -> Result<bool, RenewError> {
         let Some(session) = session else {
             return Ok(true);
         };

@@ -14,7 +14,7 @@ use ollama_coordinator_common::secret::SecretHash;
 
 use super::super::agent::Moment;
 use super::super::registration::{Granted, NewAgent, RegisterError, is_unchanged};
-use super::{AgentTable, MAX_AGENTS, RenewError};
+use super::{AgentTable, MAX_AGENTS, RenewError, place_of};
 use crate::storage::Change;
 use crate::storage::agent::StoredAgent;
 
@@ -117,7 +117,7 @@ impl AgentTable {
             let granted = self.apply_registration(record, brings_report, now);
             return Ok(Registration::Settled(granted));
         }
-        self.by_endpoint.insert((new.endpoint(), id));
+        self.by_endpoint.extend(place_of(&record));
         let change = StagedChange::Register {
             record,
             brings_report,
@@ -184,14 +184,15 @@ impl AgentTable {
         let Some(refused) = ticket.staged_record() else {
             return;
         };
-        let endpoint = refused.endpoint();
-        let published = self
-            .records
-            .get(&ticket.id)
-            .map(super::AgentRecord::endpoint);
-        let current = self.current(ticket.id, now).map(|record| record.endpoint());
-        if published != Some(endpoint) && current != Some(endpoint) {
-            self.by_endpoint.remove(&(endpoint, ticket.id));
+        let Some(place) = place_of(refused) else {
+            return;
+        };
+        let published = self.records.get(&ticket.id);
+        let published = published.and_then(|record| place_of(&record.stored));
+        let current = self.current(ticket.id, now);
+        let current = current.and_then(|record| place_of(&record));
+        if published != Some(place) && current != Some(place) {
+            self.by_endpoint.remove(&place);
         }
     }
 

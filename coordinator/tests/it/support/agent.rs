@@ -8,6 +8,7 @@ use http_body_util::Full;
 use ollama_coordinator_common::id::{AgentId, SessionId};
 use ollama_coordinator_common::protocol::register::RegisterResponse;
 use ollama_coordinator_common::protocol::runtime::{Model, RuntimeReport, RuntimeStatus};
+use ollama_coordinator_common::protocol::tunnel::LinkKind;
 use ollama_coordinator_common::secret::AgentSecret;
 use ollama_simulator::runtime::ScriptedRuntime;
 use serde_json::{Value, json};
@@ -25,6 +26,7 @@ pub(crate) struct FakeAgent {
     pub(crate) session: SessionId,
     pub(crate) name: String,
     pub(crate) runtime: SocketAddr,
+    pub(crate) link: LinkKind,
     pub(crate) report: RuntimeReport,
 }
 
@@ -37,6 +39,7 @@ impl FakeAgent {
             session: SessionId::new(),
             name: name.to_owned(),
             runtime: NOBODY.into(),
+            link: LinkKind::Direct,
             report: RuntimeReport {
                 status: RuntimeStatus::Running,
                 version: Some("0.12.0".to_owned()),
@@ -68,6 +71,7 @@ impl FakeAgent {
             "machine_name": self.name,
             "ip_address": self.runtime.ip(),
             "port": self.runtime.port(),
+            "link": self.link,
             "runtime": self.report,
         })
     }

@@ -12,7 +12,7 @@ use tokio::time::Sleep;
 
 /// A stream whose writes fail when none of them gets on for `limit`.
 #[derive(Debug)]
-pub(super) struct StallGuard<S> {
+pub(crate) struct StallGuard<S> {
     stream: S,
     limit: Duration,
     /// Set while a write waits.
@@ -20,12 +20,16 @@ pub(super) struct StallGuard<S> {
 }
 
 impl<S> StallGuard<S> {
-    pub(super) fn new(stream: S, limit: Duration) -> Self {
+    pub(crate) fn new(stream: S, limit: Duration) -> Self {
         Self {
             stream,
             limit,
             stalled: None,
         }
+    }
+
+    pub(crate) fn stream(&self) -> &S {
+        &self.stream
     }
 
     /// Passes on what a write came to, or fails it when it has waited for too long.

@@ -1,0 +1,157 @@
+//! The connections that agents have dialled to carry requests: HTTP/2 with the roles flipped, so
+//! that the coordinator is its client.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hyper::client::conn::http2::{self, Connection, SendRequest};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use ollama_coordinator_common::id::{AgentId, SessionId};
+use ollama_coordinator_common::protocol::tunnel::{
+    CONNECTION_WINDOW, MAX_HEADERS, NOT_SENT, PING_EVERY, PING_TIMEOUT, SEND_BUFFER, STREAM_WINDOW,
+};
+use parking_lot::RwLock;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+use super::upstream::RequestBody;
+use crate::registry::Registry;
+use crate::registry::agent::TunnelId;
+use crate::stall::StallGuard;
+
+type Socket = TokioIo<StallGuard<TcpStream>>;
+
+/// A handle to all tunnels that are up.
+#[derive(Clone)]
+pub struct Tunnels(Arc<Shared>);
+
+struct Shared {
+    registry: Registry,
+    last: AtomicU64,
+    senders: RwLock<HashMap<TunnelId, SendRequest<RequestBody>>>,
+}
+
+/// Why a connection does not become a tunnel.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error("the connection was not upgraded")]
+    NotUpgraded(#[source] hyper::Error),
+    #[error("the agent spoke out of turn")]
+    OutOfTurn,
+    #[error("the socket cannot be set up")]
+    Socket(#[source] std::io::Error),
+    #[error("HTTP/2 could not begin")]
+    Handshake(#[source] hyper::Error),
+}
+
+impl Tunnels {
+    /// Makes a handle to no tunnels.
+    pub fn new(registry: Registry) -> Self {
+        Self(Arc::new(Shared {
+            registry,
+            last: AtomicU64::new(0),
+            senders: RwLock::default(),
+        }))
+    }
+
+    /// Returns what sends requests through a tunnel, if that is still up.
+    pub fn sender(&self, tunnel: TunnelId) -> Option<SendRequest<RequestBody>> {
+        self.0.senders.read().get(&tunnel).cloned()
+    }
+
+    /// Returns how many there are.
+    pub fn count(&self) -> usize {
+        self.0.senders.read().len()
+    }
+
+    /// Makes a connection the agent's tunnel, as soon as it is upgraded, until it ends.
+    pub fn take(&self, id: AgentId, session: SessionId, upgrade: OnUpgrade) {
+        let tunnels = self.clone();
+        #[expect(clippy::disallowed_methods, reason = "ends with its connection")]
+        tokio::spawn(async move {
+            match open(upgrade).await {
+                Ok((sender, connection)) => {
+                    tunnels.carry((id, session), sender, connection).await;
+                }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::debug!(agent.id = %id, error, "Tunnel did not come up");
+                }
+            }
+        });
+    }
+
+    /// Closes a tunnel once the requests in it have ended.
+    pub fn close(&self, tunnel: TunnelId) {
+        self.0.senders.write().remove(&tunnel);
+    }
+
+    async fn carry(
+        &self,
+        (id, session): (AgentId, SessionId),
+        sender: SendRequest<RequestBody>,
+        connection: Connection<Socket, RequestBody, TokioExecutor>,
+    ) {
+        let tunnel = TunnelId(self.0.last.fetch_add(1, Ordering::Relaxed) + 1);
+        self.0.senders.write().insert(tunnel, sender);
+        if let Some(replaced) = self.0.registry.open_tunnel(id, (tunnel, session)) {
+            self.close(replaced);
+        }
+        tracing::debug!(agent.id = %id, tunnel = tunnel.0, "Tunnel is up");
+        if let Err(error) = connection.await {
+            let error = &error as &dyn std::error::Error;
+            tracing::debug!(agent.id = %id, tunnel = tunnel.0, error, "Tunnel broke");
+        }
+        self.close(tunnel);
+        self.0.registry.close_tunnel(id, tunnel);
+    }
+}
+
+async fn open(
+    upgrade: OnUpgrade,
+) -> Result<
+    (
+        SendRequest<RequestBody>,
+        Connection<Socket, RequestBody, TokioExecutor>,
+    ),
+    OpenError,
+> {
+    let upgraded = upgrade.await.map_err(OpenError::NotUpgraded)?;
+    let socket = socket_of(upgraded)?;
+    http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(MAX_HEADERS)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .handshake(socket)
+        .await
+        .map_err(OpenError::Handshake)
+}
+
+/// Takes the socket itself, so that nothing stands between it and HTTP/2, and has the system
+/// notice a dead peer and keep little that is not sent yet, so that no bulk holds up what is urgent.
+fn socket_of(upgraded: Upgraded) -> Result<Socket, OpenError> {
+    let parts = upgraded
+        .downcast::<Socket>()
+        .expect("the server serves such sockets");
+    if !parts.read_buf.is_empty() {
+        return Err(OpenError::OutOfTurn);
+    }
+    let stream = parts.io.inner().stream();
+    let socket = SockRef::from(stream);
+    #[cfg(target_os = "linux")]
+    socket
+        .set_tcp_user_timeout(Some(PING_EVERY + PING_TIMEOUT))
+        .map_err(OpenError::Socket)?;
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    socket
+        .set_tcp_notsent_lowat(NOT_SENT)
+        .map_err(OpenError::Socket)?;
+    Ok(parts.io)
+}

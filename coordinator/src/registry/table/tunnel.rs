@@ -1,0 +1,100 @@
+//! The connections that agents dial to carry requests: whose is the one that counts, and what its
+//! end means.
+
+use std::time::Duration;
+
+use ollama_coordinator_common::id::{AgentId, SessionId};
+use ollama_coordinator_common::protocol::tunnel::LinkKind;
+use ollama_coordinator_common::secret::SecretHash;
+
+use super::super::agent::{Moment, Tunnel, TunnelId};
+use super::super::transition::Transition;
+use super::{AgentTable, RenewError};
+
+/// How long an agent whose tunnel is lost may be silent until it is offline.
+const RECONNECT_WINDOW: Duration = Duration::from_secs(5);
+
+/// Why a tunnel was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TunnelError {
+    /// The caller is not, or not yet, the one who may act for the agent.
+    #[error(transparent)]
+    Unproven(#[from] RenewError),
+    /// The agent has registered an address to be dialled.
+    #[error("the agent registered an address and no tunnel")]
+    Direct,
+}
+
+impl AgentTable {
+    /// Returns whether `session` of an agent may open a tunnel.
+    ///
+    /// An earlier session that asks is a sign that two processes live with one id.
+    pub fn may_open_tunnel(
+        &mut self,
+        id: AgentId,
+        secret: Option<SecretHash>,
+        session: SessionId,
+        now: Moment,
+    ) -> Result<(), TunnelError> {
+        let record = self.records.get_mut(&id).ok_or(RenewError::UnknownAgent)?;
+        record.prove(secret)?;
+        if !record.arbitrate(Some(session), now.mono)? {
+            return Err(RenewError::UnknownAgent.into());
+        }
+        match record.stored.link {
+            LinkKind::Tunnel => Ok(()),
+            LinkKind::Direct => Err(TunnelError::Direct),
+        }
+    }
+
+    /// Takes a tunnel into use, and returns the one that it replaces.
+    pub fn open_tunnel(
+        &mut self,
+        id: AgentId,
+        (tunnel, session): (TunnelId, SessionId),
+        now: Moment,
+    ) -> Option<TunnelId> {
+        // An agent that was forgotten meanwhile has nothing to route to; its tunnel goes at once.
+        let Some(record) = self.records.get_mut(&id) else {
+            return Some(tunnel);
+        };
+        let was = record.unroutable();
+        let replaced = record.tunnel.replace(Tunnel {
+            id: tunnel,
+            session,
+        });
+        if was == record.unroutable() {
+            self.route(id);
+        } else {
+            self.note(id, now, Transition::RoutabilityChanged);
+        }
+        replaced.map(|tunnel| tunnel.id)
+    }
+
+    /// Takes a tunnel out of use that has ended: an agent that is not heard of soon is offline.
+    pub fn close_tunnel(&mut self, id: AgentId, tunnel: TunnelId, now: Moment) {
+        let record = self.records.get_mut(&id);
+        let is_in_use = |record: &&mut super::AgentRecord| {
+            record.tunnel.is_some_and(|in_use| in_use.id == tunnel)
+        };
+        let Some(record) = record.filter(is_in_use) else {
+            return;
+        };
+        let was = record.unroutable();
+        record.tunnel = None;
+        let is_same = was == record.unroutable();
+        if let Some(mut lease) = record.lease {
+            lease.shorten(now.mono + RECONNECT_WINDOW);
+            self.set_lease(id, Some(lease));
+        }
+        if !is_same {
+            self.note(id, now, Transition::RoutabilityChanged);
+        }
+    }
+
+    /// Returns the tunnel of an agent.
+    pub fn tunnel_of(&self, id: AgentId) -> Option<TunnelId> {
+        let record = self.records.get(&id)?;
+        record.tunnel.map(|tunnel| tunnel.id)
+    }
+}
