@@ -123,7 +123,8 @@ impl Keeper {
             () = shutdown.forced() => {}
             ended = tokio::time::timeout(self.drain, all_ended) => {
                 if ended.is_err() {
-                    self.narrator.cut(self.forward.running());
+                    let running = self.forward.running();
+                    tracing::warn!(running, "Requests took too long to end and were cut");
                 }
             }
         }
@@ -156,8 +157,8 @@ impl Keeper {
             let standing = standing.as_ref();
             standing.is_some_and(|standing| standing.lease_ends > Instant::now())
         };
-        let standing = self.ties.standing.wait_for(runs).await.ok()?.clone();
-        standing
+        let standing = self.ties.standing.wait_for(runs).await;
+        standing.ok()?.clone()
     }
 
     /// Tries to open a tunnel; `None` when the session moved on meanwhile.

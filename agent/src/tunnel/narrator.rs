@@ -67,11 +67,6 @@ impl Narrator {
         self.show(LinkStatus::TunnelDown);
     }
 
-    /// Tells that `running` requests took too long to end.
-    pub(super) fn cut(&self, running: usize) {
-        tracing::warn!(running, "Requests took too long to end and were cut");
-    }
-
     fn show(&self, link: LinkStatus) {
         self.status.send_if_modified(|status| {
             let is_other = status.link != link;

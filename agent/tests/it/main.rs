@@ -11,3 +11,4 @@ mod identity;
 mod runtime;
 mod session;
 mod support;
+mod tunnel;

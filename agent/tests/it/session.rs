@@ -190,7 +190,7 @@ async fn goodbye_is_said_on_shutdown() {
     );
     let is_from_another = |message: &Message| match &message.said {
         Said::Heartbeat(sender, _) => Some(*sender) != id,
-        Said::Register(_) | Said::Goodbye(_) => false,
+        Said::Register(_) | Said::Goodbye(_) | Said::Tunnel(..) => false,
     };
     assert!(!log.0.iter().any(is_from_another), "{log:?}");
 }

@@ -5,6 +5,7 @@ pub(crate) mod coordinator;
 pub(crate) mod process;
 pub(crate) mod runtime;
 pub(crate) mod server;
+pub(crate) mod tunnel;
 
 use std::fmt::Debug;
 use std::time::Duration;

@@ -26,6 +26,7 @@ pub(crate) fn config(coordinator: BaseUrl, state_dir: &Path) -> Config {
             probe_running: Duration::from_millis(20),
             probe_missing: Duration::from_millis(20),
             metrics: Duration::from_millis(50),
+            tunnel_retry: Duration::from_millis(10),
             ..Timing::default()
         },
         ..Config::new(coordinator, nowhere, state_dir.to_owned())
@@ -79,6 +80,11 @@ impl TestAgent {
             .expect("the agent ends in time")
             .expect("it was running")
             .unwrap()
+    }
+
+    /// Asks it to stop; asked again, at once.
+    pub(crate) fn ask_to_stop(&self) {
+        self.shutdown.trigger();
     }
 
     pub(crate) async fn stop(self) -> Result<(), AgentError> {

@@ -6,20 +6,24 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{delete, post};
+use axum::routing::{delete, get, post};
 use ollama_coordinator_common::base_url::BaseUrl;
-use ollama_coordinator_common::id::{AgentId, InstanceId};
+use ollama_coordinator_common::id::{AgentId, InstanceId, SessionId};
 use ollama_coordinator_common::protocol::heartbeat::HeartbeatRequest;
 use ollama_coordinator_common::protocol::register::RegisterRequest;
+use ollama_coordinator_common::protocol::tunnel::PROTOCOL;
 use parking_lot::Mutex;
+use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use super::server::{Reserved, Server};
-use super::wait_for;
+use super::tunnel::TestTunnel;
+use super::{DEADLINE, wait_for};
 
 /// One message as it arrived.
 #[derive(Debug, Clone)]
@@ -34,6 +38,7 @@ pub(crate) enum Said {
     Register(Box<RegisterRequest>),
     Heartbeat(AgentId, Box<HeartbeatRequest>),
     Goodbye(AgentId),
+    Tunnel(AgentId, SessionId),
 }
 
 /// What came so far.
@@ -44,7 +49,7 @@ impl Log {
     pub(crate) fn registrations(&self) -> Vec<&RegisterRequest> {
         let registrations = self.0.iter().map(|message| match &message.said {
             Said::Register(request) => Some(&**request),
-            Said::Heartbeat(..) | Said::Goodbye(_) => None,
+            Said::Heartbeat(..) | Said::Goodbye(_) | Said::Tunnel(..) => None,
         });
         registrations.flatten().collect()
     }
@@ -52,7 +57,7 @@ impl Log {
     pub(crate) fn heartbeats(&self) -> Vec<&HeartbeatRequest> {
         let heartbeats = self.0.iter().map(|message| match &message.said {
             Said::Heartbeat(_, request) => Some(&**request),
-            Said::Register(_) | Said::Goodbye(_) => None,
+            Said::Register(_) | Said::Goodbye(_) | Said::Tunnel(..) => None,
         });
         heartbeats.flatten().collect()
     }
@@ -60,9 +65,18 @@ impl Log {
     pub(crate) fn goodbyes(&self) -> Vec<AgentId> {
         let goodbyes = self.0.iter().map(|message| match message.said {
             Said::Goodbye(id) => Some(id),
-            Said::Register(_) | Said::Heartbeat(..) => None,
+            Said::Register(_) | Said::Heartbeat(..) | Said::Tunnel(..) => None,
         });
         goodbyes.flatten().collect()
+    }
+
+    /// Returns the sessions that asked for a tunnel.
+    pub(crate) fn tunnels(&self) -> Vec<(AgentId, SessionId)> {
+        let tunnels = self.0.iter().map(|message| match message.said {
+            Said::Tunnel(id, session) => Some((id, session)),
+            Said::Register(_) | Said::Heartbeat(..) | Said::Goodbye(_) => None,
+        });
+        tunnels.flatten().collect()
     }
 }
 
@@ -81,6 +95,9 @@ struct Script {
     ttl: Duration,
     registrations: VecDeque<Answer>,
     heartbeats: VecDeque<Answer>,
+    tunnels: VecDeque<Answer>,
+    opened: mpsc::UnboundedSender<TestTunnel>,
+    opening: JoinSet<()>,
     log: watch::Sender<Log>,
 }
 
@@ -90,6 +107,7 @@ pub(crate) struct FakeCoordinator {
     server: Server,
     script: Arc<Mutex<Script>>,
     log: watch::Receiver<Log>,
+    opened: mpsc::UnboundedReceiver<TestTunnel>,
 }
 
 impl FakeCoordinator {
@@ -99,24 +117,36 @@ impl FakeCoordinator {
 
     pub(crate) fn start_at(reserved: Reserved) -> Self {
         let (sender, log) = watch::channel(Log::default());
+        let (opening, opened) = mpsc::unbounded_channel();
         let script = Arc::new(Mutex::new(Script {
             instance_id: InstanceId::new(),
             interval: Duration::from_millis(20),
             ttl: Duration::from_secs(2),
             registrations: VecDeque::new(),
             heartbeats: VecDeque::new(),
+            tunnels: VecDeque::new(),
+            opened: opening,
+            opening: JoinSet::new(),
             log: sender,
         }));
         let router = Router::new()
             .route("/api/agents", post(register))
             .route("/api/agents/{id}/heartbeat", post(renew))
             .route("/api/agents/{id}/session", delete(leave))
+            .route("/api/agents/{id}/tunnel", get(open_tunnel))
             .with_state(Arc::clone(&script));
         Self {
             server: reserved.serve(router),
             script,
             log,
+            opened,
         }
+    }
+
+    /// Waits for the next tunnel that is opened.
+    pub(crate) async fn tunnel(&mut self) -> TestTunnel {
+        let opened = tokio::time::timeout(DEADLINE, self.opened.recv()).await;
+        opened.expect("a tunnel is opened in time").unwrap()
     }
 
     pub(crate) fn url(&self) -> BaseUrl {
@@ -135,6 +165,10 @@ impl FakeCoordinator {
 
     pub(crate) fn answer_heartbeats(&self, answers: impl IntoIterator<Item = Answer>) {
         self.script.lock().heartbeats.extend(answers);
+    }
+
+    pub(crate) fn answer_tunnels(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.script.lock().tunnels.extend(answers);
     }
 
     /// Pretends that this is another run of the coordinator.
@@ -198,6 +232,38 @@ async fn leave(
 ) -> StatusCode {
     record(&script.lock(), &headers, Said::Goodbye(id));
     StatusCode::NO_CONTENT
+}
+
+#[derive(Debug, Deserialize)]
+struct TunnelQuery {
+    session: SessionId,
+}
+
+async fn open_tunnel(
+    State(script): State<Arc<Mutex<Script>>>,
+    Path(id): Path<AgentId>,
+    Query(query): Query<TunnelQuery>,
+    request: Request,
+) -> Response {
+    let scripted = {
+        let mut script = script.lock();
+        record(&script, request.headers(), Said::Tunnel(id, query.session));
+        script.tunnels.pop_front()
+    };
+    if let Some(answer) = scripted {
+        return answered(answer).await;
+    }
+    assert_eq!(request.headers()[header::UPGRADE], PROTOCOL);
+    let upgrade = hyper::upgrade::on(request);
+    let mut script = script.lock();
+    let opened = script.opened.clone();
+    script.opening.spawn(async move {
+        let upgraded = upgrade.await.unwrap();
+        // A test that waits for no tunnel has none; its end closes this one.
+        drop(opened.send(TestTunnel::begin(upgraded).await));
+    });
+    let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, PROTOCOL)];
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 
 fn record(script: &Script, headers: &HeaderMap, said: Said) {
