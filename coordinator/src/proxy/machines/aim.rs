@@ -282,7 +282,7 @@ mod tests {
     use rstest::rstest;
 
     use super::{
-        AgentId, AgentSnapshot, Aim, AimError, Machine, RuntimeKind, Selection, StatusCode,
+        AgentId, AgentSnapshot, Aim, AimError, Link, Machine, RuntimeKind, Selection, StatusCode,
         UnroutableReason, aim, has_model,
     };
     use crate::storage::agent::StoredAgent;
