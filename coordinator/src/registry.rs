@@ -65,6 +65,7 @@ struct Shared {
     heartbeats: AtomicU64,
     registrations: AtomicU64,
     expired_leases: AtomicU64,
+    missing_heartbeats: AtomicU64,
 }
 
 /// What has happened since the start.
@@ -76,6 +77,8 @@ pub struct Totals {
     pub registrations: u64,
     /// Agents taken offline for their silence.
     pub expired_leases: u64,
+    /// Agents kept online because their runtime answered when their lease ran out.
+    pub missing_heartbeats: u64,
 }
 
 /// Why a change of a known agent failed.
@@ -116,6 +119,7 @@ impl Registry {
             heartbeats: AtomicU64::new(0),
             registrations: AtomicU64::new(0),
             expired_leases: AtomicU64::new(0),
+            missing_heartbeats: AtomicU64::new(0),
         }))
     }
 
@@ -273,6 +277,7 @@ impl Registry {
             heartbeats: load(&self.0.heartbeats),
             registrations: load(&self.0.registrations),
             expired_leases: load(&self.0.expired_leases),
+            missing_heartbeats: load(&self.0.missing_heartbeats),
         }
     }
 
@@ -288,10 +293,14 @@ impl Registry {
         (table.snapshot(Moment::now()), transitions)
     }
 
-    /// Marks as offline whose lease has run out.
+    /// Suspects whose heartbeat is missing, and marks as offline whose lease has run out.
     pub fn sweep(&self) {
+        let now = Moment::now();
         let mut table = self.0.table.lock();
-        table.sweep(Moment::now());
+        table.sweep(now);
+        if table.is_reach_due(now.mono) {
+            self.0.reach_wanted.notify_one();
+        }
         self.tell_unlocking(table);
     }
 
@@ -423,6 +432,9 @@ impl Registry {
             match transition {
                 Transition::Expired { .. } => {
                     self.0.expired_leases.fetch_add(1, Ordering::Relaxed);
+                }
+                Transition::HeartbeatsMissing { .. } => {
+                    self.0.missing_heartbeats.fetch_add(1, Ordering::Relaxed);
                 }
                 Transition::Joined(_)
                 | Transition::Returned(_)

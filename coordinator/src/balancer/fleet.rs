@@ -40,6 +40,7 @@ pub(super) struct Slot {
     pub(super) agent: Arc<Candidate>,
     pub(super) is_known: bool,
     pub(super) is_routable: bool,
+    pub(super) is_suspect: bool,
     pub(super) capacity: u32,
     pub(super) in_flight: u32,
     pub(super) free_memory: Option<u64>,
@@ -172,6 +173,7 @@ impl Fleet {
         known.registrations = facts.registrations;
         known.is_known = true;
         known.is_routable = facts.is_routable;
+        known.is_suspect = facts.is_suspect;
         known.capacity = facts.capacity;
         known.free_memory = facts.free_memory;
         self.set_models(slot, facts, now);
@@ -247,6 +249,7 @@ impl Fleet {
             agent: Arc::new(candidate(facts)),
             is_known: true,
             is_routable: false,
+            is_suspect: false,
             capacity: 0,
             in_flight: 0,
             free_memory: None,

@@ -273,6 +273,7 @@ mod tests {
             stored: Arc::new(stored),
             status: AgentStatus::Online,
             reason: None,
+            warning: None,
             draining: false,
             metrics: None,
             in_flight: 0,

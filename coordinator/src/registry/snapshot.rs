@@ -11,7 +11,7 @@ use ollama_coordinator_common::protocol::runtime::{
     LoadedModel, Model, RuntimeKind, RuntimeStatus,
 };
 use ollama_coordinator_common::protocol::system::{Metrics, SystemInfo};
-use ollama_coordinator_common::protocol::view::{AgentStatus, UnroutableReason};
+use ollama_coordinator_common::protocol::view::{AgentStatus, AgentWarning, UnroutableReason};
 use serde::{Serialize, Serializer};
 
 use crate::storage::agent::StoredAgent;
@@ -25,6 +25,8 @@ pub struct AgentSnapshot {
     pub status: AgentStatus,
     /// Why it got no requests; `None`: it was routable.
     pub reason: Option<UnroutableReason>,
+    /// What was unusual about it, though it worked.
+    pub warning: Option<AgentWarning>,
     /// Whether it was being emptied.
     pub draining: bool,
     /// When it was last heard of.
@@ -90,6 +92,7 @@ impl Serialize for AgentSnapshot {
             status: self.status,
             routable: self.reason.is_none(),
             reason: self.reason,
+            warning: self.warning,
             draining: self.draining,
             ollama_version: stored.runtime.version.as_deref(),
             runtime: DocumentRuntime {
@@ -126,6 +129,7 @@ struct Document<'a> {
     status: AgentStatus,
     routable: bool,
     reason: Option<UnroutableReason>,
+    warning: Option<AgentWarning>,
     draining: bool,
     ollama_version: Option<&'a str>,
     runtime: DocumentRuntime<'a>,

@@ -168,6 +168,7 @@ impl Balancer {
             speaks_ollama: true,
             in_flight: &self.in_flight[machine],
             is_routable: true,
+            is_suspect: false,
             capacity: spec.slots,
             free_memory: Some((u64::from(spec.gigabytes) * GIGABYTE).saturating_sub(taken)),
             models: &models,

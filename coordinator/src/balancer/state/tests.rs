@@ -9,6 +9,7 @@ use super::super::permit::Failure;
 use super::*;
 use crate::registry::agent::Link;
 
+mod doubting;
 mod ejecting;
 mod large;
 mod model;
@@ -24,6 +25,7 @@ struct Machine {
     free_memory: Option<u64>,
     speaks_ollama: bool,
     is_routable: bool,
+    is_suspect: bool,
     registrations: u64,
     in_flight: Arc<AtomicU32>,
 }
@@ -38,6 +40,7 @@ impl Machine {
             free_memory: None,
             speaks_ollama: true,
             is_routable: true,
+            is_suspect: false,
             registrations: 1,
             in_flight: Arc::default(),
         }
@@ -76,6 +79,7 @@ impl Machine {
             speaks_ollama: self.speaks_ollama,
             in_flight: &self.in_flight,
             is_routable: self.is_routable,
+            is_suspect: self.is_suspect,
             capacity: self.capacity,
             free_memory: self.free_memory,
             models: &self.models,

@@ -424,6 +424,7 @@ mod tests {
             stored: Arc::new(stored),
             status: AgentStatus::Online,
             reason,
+            warning: None,
             draining: false,
             metrics: None,
             in_flight: 0,

@@ -69,6 +69,9 @@ impl AgentTable {
         if record.endpoint() != check.endpoint {
             return;
         }
+        if let Some(lease) = &mut record.lease {
+            lease.runtime_was_tried(found.is_some());
+        }
         let was = record.unroutable();
         let mut changed = false;
         if let Some(report) = found {
@@ -98,6 +101,11 @@ impl AgentTable {
         } else if changed {
             self.note(check.id, now, Transition::Changed);
         }
+    }
+
+    /// Returns whether it is the turn of an address.
+    pub fn is_reach_due(&self, now: Instant) -> bool {
+        self.reach_queue.first().is_some_and(|(due, _)| *due <= now)
     }
 
     /// Has an agent's address tried soon, because a request could not be sent there.

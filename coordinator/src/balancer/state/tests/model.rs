@@ -47,6 +47,7 @@ fn machine() -> impl Strategy<Value = Machine> {
                 .with_loaded(&loaded);
             machine.is_routable = flags != 0;
             machine.speaks_ollama = flags != 1;
+            machine.is_suspect = flags == 2;
             machine.registrations = registrations;
             machine
         },
