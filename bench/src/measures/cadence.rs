@@ -35,6 +35,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
         most_offline = most_offline.max((AGENTS as u64).saturating_sub(online));
         sleep(LOOK_EVERY).await;
     }
+    let silent = coordinator.metric("missing_heartbeats_total").await?;
     let took = started.elapsed();
     let cpu = coordinator.process.cpu().saturating_sub(cpu);
     let after = fleet.kill().await;
@@ -51,7 +52,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
         ),
         format!(
             "{share:.1} % of a core; {beats} heartbeats ok, {failed} failed, {forgotten} unknown; \
-             at most {most_offline} falsely offline"
+             at most {most_offline} falsely offline, {silent} kept by their runtimes"
         ),
         String::new(),
         Aim::AtMost {

@@ -151,7 +151,8 @@ impl Lease {
         if self.suspicion.is_some() {
             self.deadline
         } else {
-            self.deadline - (self.terms.ttl - self.terms.suspect_after())
+            let left = self.terms.ttl.saturating_sub(self.terms.suspect_after());
+            self.deadline - left
         }
     }
 
