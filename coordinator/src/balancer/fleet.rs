@@ -12,6 +12,7 @@ use std::time::Duration;
 use ollama_coordinator_common::id::AgentId;
 use tokio::time::Instant;
 
+use super::doubt::Doubt;
 use super::ejection::{Ejection, Standing};
 use super::facts::AgentFacts;
 use super::queue::FairQueue;
@@ -40,7 +41,6 @@ pub(super) struct Slot {
     pub(super) agent: Arc<Candidate>,
     pub(super) is_known: bool,
     pub(super) is_routable: bool,
-    pub(super) is_suspect: bool,
     pub(super) capacity: u32,
     pub(super) in_flight: u32,
     pub(super) free_memory: Option<u64>,
@@ -50,6 +50,7 @@ pub(super) struct Slot {
     pub(super) ejections: u64,
     /// Whether the registry was told that it is ejected.
     pub(super) is_told_ejected: bool,
+    pub(super) doubt: Doubt,
     registrations: u64,
     /// Its pools, sorted, and where it stands in each.
     places: Vec<(usize, usize)>,
@@ -173,7 +174,7 @@ impl Fleet {
         known.registrations = facts.registrations;
         known.is_known = true;
         known.is_routable = facts.is_routable;
-        known.is_suspect = facts.is_suspect;
+        known.doubt.is_suspect = facts.is_suspect;
         known.capacity = facts.capacity;
         known.free_memory = facts.free_memory;
         self.set_models(slot, facts, now);
@@ -196,19 +197,23 @@ impl Fleet {
         Some(slot)
     }
 
-    /// Counts one more request; returns whether the model was in memory.
-    pub(super) fn claim(&mut self, slot: usize, pool: usize, now: Instant) -> bool {
+    /// Counts one more request; returns whether the model is taken to be in memory, and whether
+    /// the agent says so.
+    pub(super) fn claim(&mut self, slot: usize, pool: usize, now: Instant) -> (bool, bool) {
         let claimed = &mut self.slots[slot];
         claimed.set_in_flight(claimed.in_flight + 1);
         self.pools[pool].claims += 1;
         let Some(member) = self.member_mut(slot, pool) else {
-            return false;
+            return (false, false);
         };
-        let was_warm = member.is_warm(now);
+        let (was_warm, is_loaded) = (member.is_warm(now), member.is_loaded);
         member.in_flight += 1;
         member.assumed_until = Some(now + STAYS_WARM);
         self.sort_by_warmth(slot, pool, now);
-        was_warm
+        if is_loaded {
+            self.slots[slot].doubt.asked(now);
+        }
+        (was_warm, is_loaded)
     }
 
     /// Counts one request less. `has_failed`: it is not known whether the model was loaded.
@@ -249,7 +254,6 @@ impl Fleet {
             agent: Arc::new(candidate(facts)),
             is_known: true,
             is_routable: false,
-            is_suspect: false,
             capacity: 0,
             in_flight: 0,
             free_memory: None,
@@ -257,6 +261,7 @@ impl Fleet {
             ejection: None,
             ejections: 0,
             is_told_ejected: false,
+            doubt: Doubt::default(),
             registrations: facts.registrations,
             places: Vec::new(),
         };

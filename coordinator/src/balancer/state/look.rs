@@ -449,7 +449,7 @@ pub(super) fn why_not(
         Some(WhyNot::Full)
     } else if is_held(slot, now) {
         Some(WhyNot::Ejected)
-    } else if slot.is_suspect {
+    } else if slot.doubt.is_raised(now) {
         Some(WhyNot::Doubtful)
     } else {
         None

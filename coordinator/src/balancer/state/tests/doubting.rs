@@ -69,3 +69,40 @@ fn suspect_agent_that_becomes_free_serves_who_waits_and_is_trusted_when_heard_of
     bench.upsert(&doubted);
     assert_eq!(bench.grant(&wanted("m")).agent.id, doubted.id());
 }
+
+#[test]
+fn agent_that_is_silent_though_it_has_the_model_in_memory_is_asked_last() {
+    let warm = |number| Machine::new(number, 8).with_loaded(&["m:latest"]);
+    let (hung, cold) = (warm(1), Machine::new(2, 1));
+    let mut bench = Bench::new(&[&hung, &cold]);
+    let mut first = bench.grant(&wanted("m"));
+    assert_eq!(first.agent.id, hung.id());
+
+    bench.pass(Duration::from_secs(30));
+
+    let second = bench.grant(&wanted("m"));
+    assert_eq!(second.agent.id, cold.id());
+    assert_eq!(second.choice.considered[1].why_not, Some(WhyNot::Doubtful));
+    let third = bench.grant(&wanted("m"));
+    assert_eq!(third.agent.id, hung.id(), "nobody else is free");
+    bench.settle(second, Outcome::Success);
+    bench.state.answered(&mut first.claim, bench.now);
+    assert_eq!(bench.grant(&wanted("m")).agent.id, hung.id(), "it works");
+}
+
+#[test]
+fn agent_that_loads_a_model_or_writes_a_long_answer_is_not_silent() {
+    let (loads, other) = (Machine::new(1, 8), Machine::new(2, 8));
+    let writes = Machine::new(3, 8).with_models(&["n:latest"]);
+    let spare = Machine::new(4, 8).with_models(&["n:latest"]);
+    let mut bench = Bench::new(&[&loads, &other, &writes.clone().with_loaded(&["n:latest"])]);
+    let loading = bench.grant(&wanted("m")).agent.id;
+    let mut writing = bench.grant(&wanted("n"));
+    bench.state.answered(&mut writing.claim, bench.now);
+    bench.upsert(&spare);
+
+    bench.pass(Duration::from_mins(2));
+
+    assert_eq!(bench.grant(&wanted("m")).agent.id, loading);
+    assert_eq!(bench.grant(&wanted("n")).agent.id, writes.id());
+}
