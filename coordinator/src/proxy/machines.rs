@@ -37,6 +37,8 @@ pub struct Ask {
     pub head: Parts,
     /// Its body.
     pub body: Incoming,
+    /// Who asks.
+    pub client: u64,
     /// Its story.
     pub story: Story,
 }
@@ -66,14 +68,21 @@ pub async fn answer(
     proxy: &Proxy,
     machine: Machine,
     selection: &Selection,
-    Ask { head, body, story }: Ask,
+    ask: Ask,
 ) -> Response<ProxyBody> {
+    let Ask {
+        head,
+        body,
+        client,
+        story,
+    } = ask;
     let dialect = Dialect::of(head.uri.path());
     let errand = match Errand::new(proxy, &head, machine.is_change()) {
         Ok(errand) => errand,
         Err(error) => return refuse(dialect, &error, story),
     };
-    let (aimed, body) = match find(proxy, machine, selection, (&head.headers, body)).await {
+    let asked = (&head.headers, body, client);
+    let (aimed, body) = match find(proxy, machine, selection, asked).await {
         Ok(found) => found,
         Err(error) => return refuse(dialect, &error, story),
     };
@@ -94,7 +103,7 @@ pub async fn answer(
         (aimed, body) => {
             let body = match body {
                 Arrived::Whole(body) => Ok(body),
-                Arrived::Passing(body) => target::collect(body, &proxy.0.memory).await,
+                Arrived::Passing(body) => target::collect(body, &proxy.0.memory, client).await,
             };
             match (aimed, body) {
                 (_, Err(error)) => refuse(dialect, &error, story),
@@ -111,7 +120,9 @@ pub async fn answer(
 
 /// Passes a request on to the one agent that it names.
 pub async fn pass_to(proxy: &Proxy, agent: AgentId, ask: Ask) -> Response<ProxyBody> {
-    let Ask { head, body, story } = ask;
+    let Ask {
+        head, body, story, ..
+    } = ask;
     let dialect = Dialect::of(head.uri.path());
     let is_change = head.method != Method::GET && head.method != Method::HEAD;
     let contact = match proxy.registry().get(agent) {
@@ -167,10 +178,10 @@ async fn find(
     proxy: &Proxy,
     machine: Machine,
     selection: &Selection,
-    (headers, body): (&HeaderMap, Incoming),
+    (headers, body, client): (&HeaderMap, Incoming, u64),
 ) -> Result<(Result<Aim, AimError>, Arrived), ProxyError> {
     let (body, model) = if machine.needs_model() && *selection == Selection::Any {
-        let body = target::collect(body, &proxy.0.memory).await?;
+        let body = target::collect(body, &proxy.0.memory, client).await?;
         let model = model_of(machine, headers, &body.0);
         (Arrived::Whole(body), model)
     } else {
