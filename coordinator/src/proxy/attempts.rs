@@ -210,7 +210,7 @@ impl Proxy {
             failure,
         } = answered;
         let status = answer.head.status;
-        story.answered(status);
+        story.answered(status, Some(agent));
         let mut response = Response::new(ProxyBody::Whole(None));
         *response.status_mut() = status;
         let headers = response.headers_mut();

@@ -208,7 +208,7 @@ fn model_of(machine: Machine, headers: &HeaderMap, body: &[u8]) -> Option<String
 /// Says of the cloud what holds for a fleet: what each machine thinks of it is that machine's.
 fn status(mut story: Story) -> Response<ProxyBody> {
     let body = json!({ "cloud": { "disabled": false, "source": "none" } });
-    story.answered(StatusCode::OK);
+    story.answered(StatusCode::OK, None);
     story.ended(Outcome::Success, 0, 0, [b"", b""]);
     json_answer(StatusCode::OK, body.to_string())
 }

@@ -4,7 +4,6 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use http::StatusCode;
-use ollama_coordinator_common::protocol::runtime::LoadedModel;
 use ollama_coordinator_common::protocol::view::UnroutableReason;
 use ollama_simulator::runtime::ScriptedRuntime;
 use ollama_simulator::runtime::script::{FailureMode, RuntimeScript};
@@ -14,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::support::agent::FakeAgent;
 use crate::support::api::{Answer, Api};
-use crate::support::chat::{MODEL, ask, chat, joined};
+use crate::support::chat::{ask, chat, in_memory, joined};
 use crate::support::coordinator::TestCoordinator;
 
 /// Starts a runtime that serves so many at once, and an agent that says so.
@@ -38,16 +37,6 @@ async fn begun(api: Api) -> Answer {
     let first = answer.next_frame().await.expect("it begins");
     assert!(first.is_some());
     answer
-}
-
-fn in_memory() -> LoadedModel {
-    LoadedModel {
-        name: format!("{MODEL}:latest"),
-        size: None,
-        size_vram: None,
-        expires_at: None,
-        context_length: None,
-    }
 }
 
 async fn stall(runtime: &ScriptedRuntime) {

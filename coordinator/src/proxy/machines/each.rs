@@ -71,11 +71,11 @@ pub async fn ask(
             gathered.note(at, said);
         }
         let (status, summary) = gathered.summary();
-        story.answered(status);
+        story.answered(status, None);
         story.ended(Outcome::Success, 0, 0, [b"", b""]);
         return json_answer(status, summary.to_string());
     }
-    story.answered(StatusCode::OK);
+    story.answered(StatusCode::OK, None);
     let lines = unfold(Some((said, gathered, story)), async |state| {
         let (mut said, mut gathered, story) = state?;
         loop {

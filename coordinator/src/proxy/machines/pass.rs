@@ -110,7 +110,7 @@ fn relay(
     mut answer: Answer,
     mut story: Story,
 ) -> Response<ProxyBody> {
-    story.answered(answer.head.status);
+    story.answered(answer.head.status, None);
     let last_word = LastWord::of_stream(&answer.head.headers, errand.dialect);
     let mut response = Response::new(ProxyBody::Whole(None));
     *response.status_mut() = answer.head.status;

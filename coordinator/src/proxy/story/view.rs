@@ -73,6 +73,7 @@ pub(super) fn request(record: &Record, now: Moment) -> RequestView {
         outcome: end.map(|end| end.outcome),
         status: progress.status,
         message: end.and_then(|end| some_text(&end.message)),
+        agent_id: progress.agent,
         attempts: attempts
             .map(|made| attempt(made, record.started, until))
             .collect(),
