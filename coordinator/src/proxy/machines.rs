@@ -139,7 +139,7 @@ pub async fn pass_to(proxy: &Proxy, agent: AgentId, ask: Ask) -> Response<ProxyB
 /// Returns whether any agent, routable or not, has a model.
 pub fn know(proxy: &Proxy, model: &str) -> bool {
     let agents = proxy.registry().snapshot();
-    agents.iter().any(|agent| aim::has_model(agent, model))
+    agents.iter().any(|agent| agent.has_model(model))
 }
 
 /// Has some agent say what it thinks of a request that names no model, once and without a slot.

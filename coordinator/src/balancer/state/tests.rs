@@ -273,6 +273,9 @@ fn names_are_taken_as_the_runtimes_take_them() {
 
     assert_eq!(who("llama3:latest"), Some(ollama.id()));
     assert_eq!(who("LLAMA3"), Some(ollama.id()));
+    assert_eq!(who("library/llama3:latest"), Some(ollama.id()));
+    let in_full = "registry.ollama.ai/library/llama3";
+    assert_eq!(who(in_full), Some(ollama.id()));
     assert!(who("llama3").is_some());
     assert_eq!(who("Qwen/Qwen3"), Some(openai.id()));
     assert_eq!(who("phi"), Some(openai.id()));
