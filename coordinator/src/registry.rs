@@ -11,7 +11,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ollama_coordinator_common::id::{AgentId, InstanceId, SessionId};
 use ollama_coordinator_common::protocol::heartbeat::HeartbeatRequest;
-use ollama_coordinator_common::protocol::runtime::RuntimeReport;
+use ollama_coordinator_common::protocol::runtime::{Model, RuntimeReport};
 use ollama_coordinator_common::protocol::view::PatchAgentRequest;
 use ollama_coordinator_common::secret::SecretHash;
 use parking_lot::{Mutex, MutexGuard};
@@ -359,6 +359,13 @@ impl Registry {
     pub fn record_reach(&self, check: ReachCheck, found: Option<RuntimeReport>) {
         let mut table = self.0.table.lock();
         table.record_reach(check, found, Moment::now());
+        self.tell_unlocking(table);
+    }
+
+    /// Takes over which models an agent's runtime says that it has, after it was changed.
+    pub fn set_models(&self, id: AgentId, models: Vec<Model>) {
+        let mut table = self.0.table.lock();
+        table.set_models(id, models, Moment::now());
         self.tell_unlocking(table);
     }
 

@@ -2,7 +2,8 @@
 //! to whom. No slot is taken for them.
 //!
 //! [`aim`] decides who is asked, [`pass`] passes a request on to one machine byte for byte, [`each`]
-//! has several do it and tells what each of them said. [`upload`] is a body on its way, however long.
+//! has several do it and tells what each of them said. [`look`] finds out what a machine serves after
+//! that. [`upload`] is a body on its way, however long.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use serde_json::{Map, Value, json};
 use super::body::ProxyBody;
 use super::error::{self, Dialect, ProxyError};
 use super::peek::{Peek, Prefix};
-use super::route::{Inference, Machine};
+use super::route::{Inference, Machine, Route};
 use super::selector::Selection;
 use super::story::Story;
 use super::target::{self, HeldMemory, Target};
@@ -28,6 +29,7 @@ use aim::{Aim, AimError};
 
 pub mod aim;
 pub mod each;
+mod look;
 pub mod pass;
 pub mod upload;
 
@@ -50,7 +52,7 @@ pub struct Errand {
     uri: Uri,
     headers: HeaderMap,
     dialect: Dialect,
-    is_change: bool,
+    changes_models: bool,
     repeat: Repeat,
 }
 
@@ -167,7 +169,7 @@ pub async fn ask_any(
         uri: target.uri,
         headers: target.headers,
         dialect: inference.dialect,
-        is_change: false,
+        changes_models: false,
         repeat: Repeat::Never,
     };
     pass::whole(proxy, &contacts, errand, (target.body, target.held), story).await
@@ -232,7 +234,10 @@ impl Errand {
             uri: head.uri.clone(),
             headers: forward::headers_for_agents(&head.headers, hop),
             dialect: Dialect::of(head.uri.path()),
-            is_change,
+            changes_models: match Route::find(&head.method, head.uri.path()) {
+                Ok(Route::Machine(machine)) => machine.changes_models(),
+                Ok(Route::Inference(_) | Route::List(_)) | Err(_) => false,
+            },
             repeat: if is_change {
                 Repeat::Never
             } else {

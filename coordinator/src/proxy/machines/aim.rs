@@ -22,8 +22,6 @@ pub struct Contact {
     pub name: String,
     /// How its runtime is reached.
     pub link: Link,
-    /// Whether an agent process tells the coordinator of changes.
-    pub reports_itself: bool,
 }
 
 impl From<&AgentSnapshot> for Contact {
@@ -32,7 +30,6 @@ impl From<&AgentSnapshot> for Contact {
             id: agent.id(),
             name: agent.name().to_owned(),
             link: Link::direct(agent.stored.ip_address, agent.stored.port),
-            reports_itself: agent.stored.session.is_some(),
         }
     }
 }
@@ -120,6 +117,16 @@ impl Machine {
             | Self::Delete
             | Self::Blob
             | Self::Setting => true,
+        }
+    }
+
+    /// Returns whether other models may be there afterwards.
+    pub fn changes_models(self) -> bool {
+        match self {
+            Self::Pull | Self::Create | Self::Copy | Self::Delete => true,
+            Self::Show | Self::Push | Self::Blob | Self::Setting | Self::Account | Self::Status => {
+                false
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ollama_coordinator_common::id::AgentId;
-use ollama_coordinator_common::protocol::runtime::{RuntimeKind, RuntimeReport};
+use ollama_coordinator_common::protocol::runtime::{Model, RuntimeKind, RuntimeReport};
 use tokio::time::Instant;
 
 use super::super::agent::{Moment, Reach};
@@ -100,6 +100,21 @@ impl AgentTable {
             self.note(check.id, now, Transition::RoutabilityChanged);
         } else if changed {
             self.note(check.id, now, Transition::Changed);
+        }
+    }
+
+    /// Takes over which models an agent's runtime says that it has.
+    pub fn set_models(&mut self, id: AgentId, models: Vec<Model>, now: Moment) {
+        let Some(record) = self.records.get_mut(&id) else {
+            return;
+        };
+        let report = RuntimeReport {
+            models,
+            ..record.stored.runtime.clone()
+        };
+        if record.apply_report(report) {
+            self.save_soon = true;
+            self.note(id, now, Transition::Changed);
         }
     }
 
