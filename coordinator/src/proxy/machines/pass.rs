@@ -97,9 +97,7 @@ pub(super) async fn send(
             proxy.registry().doubt_reach(contact.id);
             Err(ProxyError::NotReached(error))
         }
-        Err(SendError::Broken(error)) => {
-            Err(ProxyError::Failed(ForwardError::Broken(error.into())))
-        }
+        Err(SendError::Broken(error)) => Err(ProxyError::Failed(ForwardError::Broken(error))),
     }
 }
 
