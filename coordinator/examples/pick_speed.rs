@@ -89,6 +89,7 @@ fn join(state: &mut State, number: u32, is_warm: bool) {
         speaks_ollama: true,
         in_flight: &Arc::default(),
         is_routable: true,
+        is_suspect: false,
         capacity: 4,
         free_memory: None,
         models: &models,
