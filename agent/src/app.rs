@@ -3,17 +3,21 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use ollama_coordinator_common::protocol::runtime::RuntimeReport;
+use ollama_coordinator_common::protocol::system::Metrics;
 use ollama_coordinator_common::shutdown::Shutdown;
 use ollama_coordinator_common::tasks::{OnExit, Tasks};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-use crate::config::Config;
+use crate::config::{Config, Link};
 use crate::identity::{Identity, IdentityError};
 use crate::instance::{Guard, Instance};
 use crate::session::{SessionLoop, Sources};
 use crate::status::AgentStatus;
+use crate::tunnel::{Keeper, Ties};
 use crate::{platform, runtime, system};
 
 /// For tasks that only wait: they end with their next turn.
@@ -41,6 +45,8 @@ pub async fn run_with_status(
         version = env!("CARGO_PKG_VERSION"),
         coordinator.url = %config.coordinator,
         runtime.url = %config.runtime,
+        link = %config.link.kind(),
+        proxy = config.dial.proxy_of(&config.coordinator),
         state_dir = %config.state_dir.display(),
         "Ollama agent started"
     );
@@ -49,7 +55,24 @@ pub async fn run_with_status(
     let (lock, identity) = opened.expect("opening the state directory does not panic")?;
 
     let tasks = Tasks::default();
-    let sources = start_watching(&config, &tasks, status, shutdown.clone());
+    let (standing, seen) = watch::channel(None);
+    let ties = Ties {
+        standing: seen,
+        renewal: Arc::new(Notify::new()),
+        status: status.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let renewal = Arc::clone(&ties.renewal);
+    let tunnel = start_tunnel(&config, ties);
+    let (runtime, load) = start_watching(&config, &tasks, status.clone());
+    let sources = Sources {
+        runtime,
+        load,
+        renewal,
+        standing,
+        status,
+        shutdown: shutdown.clone(),
+    };
     let session = SessionLoop::new(&config, identity, sources);
     let ended = tokio::select! {
         biased;
@@ -57,6 +80,9 @@ pub async fn run_with_status(
         ended = session.run() => ended,
         () = tasks.token().cancelled() => Err(AgentError::TaskEnded),
     };
+    if let Err(error) = tunnel.stop(config.timing.drain + TASKS_GRACE).await {
+        tracing::warn!(%error, "Requests were left behind");
+    }
     if let Err(error) = tasks.stop(TASKS_GRACE).await {
         tracing::warn!(%error, "Tasks were left behind");
     }
@@ -64,12 +90,25 @@ pub async fn run_with_status(
     ended
 }
 
-fn start_watching(
-    config: &Config,
-    tasks: &Tasks,
-    status: watch::Sender<AgentStatus>,
-    shutdown: Shutdown,
-) -> Sources {
+/// Starts the tunnel, if there is to be one: a task that ends after the others' work is done.
+fn start_tunnel(config: &Config, ties: Ties) -> Tasks {
+    let tasks = Tasks::default();
+    if config.link == Link::Tunnel {
+        let keeping = Keeper::new(config, ties).run(tasks.token().clone());
+        tasks.spawn("tunnel", OnExit::Log, async {
+            keeping.await;
+            Ok::<_, Infallible>(())
+        });
+    }
+    tasks
+}
+
+type Watched = (
+    watch::Receiver<Option<RuntimeReport>>,
+    watch::Receiver<Option<Metrics>>,
+);
+
+fn start_watching(config: &Config, tasks: &Tasks, status: watch::Sender<AgentStatus>) -> Watched {
     let (reports, seen) = watch::channel(None);
     let (samples, load) = watch::channel(None);
     let slots = runtime::Slots {
@@ -77,7 +116,7 @@ fn start_watching(
         ollama: config.ollama_slots,
     };
     let runtime = (config.runtime.clone(), slots);
-    let watching = runtime::watch_runtime(runtime, config.timing, reports, status.clone());
+    let watching = runtime::watch_runtime(runtime, config.timing, reports, status);
     spawn(tasks, "runtime probe", OnExit::Stop, watching);
     spawn(
         tasks,
@@ -85,12 +124,7 @@ fn start_watching(
         OnExit::Log,
         system::watch_load(config.timing.metrics, samples),
     );
-    Sources {
-        runtime: seen,
-        load,
-        status,
-        shutdown,
-    }
+    (seen, load)
 }
 
 fn spawn(

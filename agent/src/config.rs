@@ -2,6 +2,7 @@
 //!
 //! Every value is checked here, by name and with its allowed range, and never read again later.
 
+mod link;
 mod machine_name;
 mod runtime_url;
 mod timing;
@@ -14,9 +15,11 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser};
 use ollama_coordinator_common::base_url::BaseUrl;
+use ollama_coordinator_common::dial::Dial;
 use ollama_coordinator_common::duration;
 use ollama_coordinator_common::logging::LogFormat;
 
+pub use self::link::{Advertised, Link};
 pub use self::timing::Timing;
 
 /// The port on which a coordinator listens unless told otherwise.
@@ -44,6 +47,9 @@ The agent's identity (an id and a secret) lives in agent.json in the state direc
 directory and the machine stays the same agent; remove it and the machine joins as a new one.
 Never copy it to another machine.
 
+The coordinator is reached through the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names, unless
+NO_PROXY excepts it or it is on this machine or its network. The runtime is always reached directly.
+
 OLLAMA_NUM_PARALLEL, when it is set as for Ollama, says how many requests Ollama serves at once.
 
 Durations are written as 500ms, 5s, 2m or a number of seconds. Log levels are set by RUST_LOG.
@@ -64,6 +70,10 @@ pub struct Config {
     pub ollama_slots: Option<NonZeroU32>,
     /// How many requests the runtime is to be given at once, whatever it says itself.
     pub capacity: Option<NonZeroU32>,
+    /// How the coordinator is to reach the runtime.
+    pub link: Link,
+    /// How the coordinator is dialled; the runtime is always dialled directly.
+    pub dial: Dial,
     /// Where the identity is kept.
     pub state_dir: PathBuf,
     /// What to call this machine.
@@ -91,7 +101,7 @@ impl Config {
 
     /// Resolves the agent that a coordinator runs in its own process for its own machine. The same
     /// environment rules apply, except that the coordinator knows where it is and where to keep
-    /// the agent's state.
+    /// the agent's state, and reaches the runtime by itself.
     ///
     /// # Errors
     /// A value in the environment is unusable.
@@ -99,13 +109,19 @@ impl Config {
         coordinator: BaseUrl,
         state_dir: PathBuf,
     ) -> Result<Self, clap::Error> {
-        Self::resolve([
+        let config = Self::resolve([
             "ollama-agent".into(),
             "--coordinator".into(),
             coordinator.to_string().into(),
             "--state-dir".into(),
             state_dir.into_os_string(),
-        ])
+        ])?;
+        let advertised = None;
+        Ok(Self {
+            link: Link::Direct { advertised },
+            dial: Dial::default(),
+            ..config
+        })
     }
 
     /// Makes a configuration with the defaults of every optional setting, without looking at the
@@ -116,6 +132,8 @@ impl Config {
             runtime,
             ollama_slots: None,
             capacity: None,
+            link: Link::Tunnel,
+            dial: Dial::default(),
             state_dir,
             machine_name: "unnamed".to_owned(),
             register_retry_interval: Duration::from_secs(30),
@@ -150,6 +168,13 @@ impl Config {
         Ok(Self {
             ollama_slots: environment("OLLAMA_NUM_PARALLEL").and_then(|slots| slots.parse().ok()),
             capacity: args.capacity,
+            link: match args.advertise {
+                Some(_) => Link::Direct {
+                    advertised: args.advertise,
+                },
+                None => Link::Tunnel,
+            },
+            dial: Dial::from_environment(),
             machine_name,
             register_retry_interval: args.register_retry_interval,
             register_max_attempts: args.register_max_attempts,
@@ -165,7 +190,8 @@ impl Config {
 ///
 /// The agent looks at the runtime and says how it is; it never changes the runtime's models or
 /// settings. It waits for a coordinator or runtime that is not there yet, and comes back by itself
-/// when either was away.
+/// when either was away. The coordinator's requests come over a connection that the agent opens, so
+/// no port has to be opened here.
 #[derive(Debug, Parser)]
 #[command(name = "ollama-agent", version, after_help = AFTER_HELP, max_term_width = 100)]
 struct Args {
@@ -176,6 +202,11 @@ struct Args {
     /// The runtime to register [default: Ollama's own `OLLAMA_HOST`, else `127.0.0.1:11434`]
     #[arg(long, env = "OLLAMA_AGENT_RUNTIME", value_name = "URL", value_parser = runtime_url::parse)]
     runtime: Option<BaseUrl>,
+
+    /// Have the coordinator dial the runtime at this IP address, with or without a port [default:
+    /// this agent carries the requests, and nothing has to be reachable from outside]
+    #[arg(long, env = "OLLAMA_AGENT_ADVERTISE", value_name = "ADDRESS", value_parser = link::parse)]
+    advertise: Option<Advertised>,
 
     /// Where the identity is kept [default: `~/.ollama-coordinator/agent`]
     #[arg(long, env = "OLLAMA_AGENT_STATE_DIR", value_name = "DIR")]
@@ -339,6 +370,7 @@ mod tests {
         let config = config.unwrap();
         assert_eq!(config.coordinator, coordinator);
         assert_eq!(config.state_dir, PathBuf::from("/data/agent"));
+        assert_eq!(config.link, Link::Direct { advertised: None });
     }
 
     /// Help shows the values of variables that happen to be set: `[env: NAME=value]`.

@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ollama_coordinator_common::base_url::BaseUrl;
-use ollama_coordinator_common::http::{HttpClient, HttpError, HttpTimeouts};
+use ollama_coordinator_common::dial::Dial;
+use ollama_coordinator_common::http::{HttpClient, HttpError, HttpResponse, HttpTimeouts};
 use ollama_coordinator_common::id::{AgentId, SessionId};
 use ollama_coordinator_common::probe::WebPage;
 use ollama_coordinator_common::protocol::heartbeat::{HeartbeatRequest, HeartbeatResponse};
@@ -23,13 +24,13 @@ pub struct CoordinatorClient {
 
 impl CoordinatorClient {
     /// Makes a client; nothing is dialled yet.
-    pub fn new(coordinator: BaseUrl, connect: Duration) -> Self {
+    pub fn new(coordinator: BaseUrl, dial: Dial, connect: Duration) -> Self {
         let timeouts = HttpTimeouts {
             connect,
             answer: connect,
         };
         Self {
-            http: HttpClient::new(coordinator, timeouts),
+            http: HttpClient::new(coordinator, timeouts).with_dial(dial),
         }
     }
 
@@ -97,7 +98,7 @@ impl CoordinatorClient {
         if answer.status.is_success() {
             Ok(())
         } else {
-            Err(answer::refusal(&answer))
+            Err(CoordinatorError::from_answer(&answer))
         }
     }
 
@@ -113,7 +114,7 @@ impl CoordinatorClient {
             .await?;
         let error = match answer.json() {
             Ok(body) if answer.status.is_success() => return Ok(body),
-            Ok(_) | Err(_) => answer::refusal(&answer),
+            Ok(_) | Err(_) => CoordinatorError::from_answer(&answer),
         };
         let is_unidentified = matches!(
             error,
@@ -173,6 +174,13 @@ pub enum CoordinatorError {
     /// Something else answers at its address.
     #[error("{0}, not an Ollama Coordinator; a coordinator is usually on port 11400")]
     NotACoordinator(Impostor),
+}
+
+impl CoordinatorError {
+    /// Reads what an answer means that is not the one hoped for.
+    pub(crate) fn from_answer(answer: &HttpResponse) -> Self {
+        answer::refusal(answer)
+    }
 }
 
 /// What answers in place of a coordinator.

@@ -3,7 +3,7 @@
 //! Read in this order: [`config`] (what was asked for), [`identity`] and [`instance`] (who this
 //! agent is, and that it is alone), `runtime` and [`system`] (what it can say), [`coordinator`]
 //! (how it says it), `session` (when it says it: a pure state machine and the loop around it),
-//! [`status`] (the value that shows it), `app` (the wiring).
+//! `tunnel` (carries the coordinator's requests to the runtime), [`status`] (the value that shows it), `app` (the wiring).
 #![warn(missing_docs)]
 
 mod app;
@@ -16,6 +16,7 @@ mod runtime;
 mod session;
 pub mod status;
 pub mod system;
+mod tunnel;
 
 pub use app::{AgentError, run, run_with_status};
 pub use config::Config;

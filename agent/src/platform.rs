@@ -10,10 +10,12 @@ mod unix;
 mod windows;
 
 #[cfg(target_os = "linux")]
-pub(crate) use self::linux::graphics_cards;
+pub(crate) use self::linux::{graphics_cards, keep_little_unsent};
 #[cfg(all(unix, not(target_os = "linux")))]
-pub(crate) use self::macos::graphics_cards;
+pub(crate) use self::macos::{graphics_cards, keep_little_unsent};
 #[cfg(unix)]
 pub(crate) use self::unix::{create_private_dir, make_private};
 #[cfg(windows)]
-pub(crate) use self::windows::{create_private_dir, graphics_cards, make_private};
+pub(crate) use self::windows::{
+    create_private_dir, graphics_cards, keep_little_unsent, make_private,
+};

@@ -7,6 +7,7 @@ mod narrator;
 mod state;
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ollama_coordinator_common::backoff::Backoff;
@@ -15,7 +16,7 @@ use ollama_coordinator_common::protocol::system::Metrics;
 use ollama_coordinator_common::shutdown::Shutdown;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use self::clock::Clocks;
@@ -28,6 +29,7 @@ use crate::config::Config;
 use crate::coordinator::CoordinatorError;
 use crate::identity::Identity;
 use crate::status::{AgentStatus, Phase};
+use crate::tunnel::Standing;
 
 /// How often the clocks are compared while there is nothing else to do.
 const CLOCK_PERIOD: Duration = Duration::from_secs(5);
@@ -42,6 +44,10 @@ pub(crate) struct Sources {
     pub(crate) runtime: watch::Receiver<Option<RuntimeReport>>,
     /// The machine's load; `None` before the first sample.
     pub(crate) load: watch::Receiver<Option<Metrics>>,
+    /// The tunnel wants the lease to be renewed at once.
+    pub(crate) renewal: Arc<Notify>,
+    /// Where the session says to the tunnel how it stands.
+    pub(crate) standing: watch::Sender<Option<Standing>>,
     /// Where the session says how it is.
     pub(crate) status: watch::Sender<AgentStatus>,
     /// When to stop.
@@ -56,6 +62,8 @@ pub(crate) struct SessionLoop {
     first_report: Duration,
     conversation: Conversation,
     narrator: Narrator,
+    /// Grows when connections of before may lead nowhere.
+    generation: u64,
     sources: Sources,
 }
 
@@ -75,6 +83,7 @@ impl SessionLoop {
             first_report: config.timing.first_report,
             conversation: Conversation::new(config, identity),
             narrator: Narrator::new(config),
+            generation: 0,
             sources,
         }
     }
@@ -123,6 +132,9 @@ impl SessionLoop {
                     }
                 }
             };
+            if matches!(event, Event::Granted(_) | Event::Woke) {
+                self.generation += 1;
+            }
         }
     }
 
@@ -219,6 +231,9 @@ impl SessionLoop {
                 () = self.conversation.news(&mut self.sources.runtime), if tells_news => {
                     return Event::ReportChanged;
                 }
+                () = self.sources.renewal.notified(), if tells_news => {
+                    return Event::TunnelChanged;
+                }
                 () = tokio::time::sleep_until(wake) => {}
             }
             if clocks.have_diverged() {
@@ -245,6 +260,7 @@ impl SessionLoop {
     }
 
     fn publish(&self, session: &Session) {
+        self.publish_standing(session);
         let phase = match session {
             Session::Unregistered(joining) | Session::Registering(joining) => Phase::Joining {
                 attempts: joining.attempts,
@@ -269,5 +285,25 @@ impl SessionLoop {
             status.last_error = last_error.map(str::to_owned);
             !is_same
         });
+    }
+
+    fn publish_standing(&self, session: &Session) {
+        let standing = match session {
+            Session::Registered(registered) => {
+                let (agent_id, secret, session) = self.conversation.speaker();
+                Some(Standing {
+                    agent_id,
+                    secret: secret.clone(),
+                    session,
+                    generation: self.generation,
+                    renewed_at: registered.renewed_at,
+                    lease_ends: registered.renewed_at + registered.lease.ttl,
+                })
+            }
+            Session::Unregistered(_) => None,
+            // What runs goes on until it is known what comes of it.
+            Session::Registering(_) | Session::Leaving | Session::Stopped => return,
+        };
+        self.sources.standing.send_replace(standing);
     }
 }

@@ -5,13 +5,15 @@ use ollama_coordinator_common::id::AgentId;
 use ollama_coordinator_common::protocol::runtime::RuntimeReport;
 use ollama_coordinator_common::protocol::view::UnroutableReason;
 
-use crate::config::Config;
+use crate::config::{Config, Link};
 
 /// How the agent is, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentStatus {
     /// How it stands with the coordinator.
     pub phase: Phase,
+    /// How the coordinator's requests reach the runtime.
+    pub link: LinkStatus,
     /// Where the coordinator is.
     pub coordinator: BaseUrl,
     /// Its id, once the identity has been read.
@@ -50,6 +52,17 @@ pub enum Phase {
     Stopped,
 }
 
+/// How the coordinator's requests reach the runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkStatus {
+    /// The coordinator dials it.
+    Direct,
+    /// Through a connection of this agent that is not there.
+    TunnelDown,
+    /// Through a connection of this agent.
+    TunnelUp,
+}
+
 /// The runtime in a few words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeSummary {
@@ -66,6 +79,10 @@ impl AgentStatus {
     pub fn starting(config: &Config) -> Self {
         Self {
             phase: Phase::Starting,
+            link: match config.link {
+                Link::Direct { .. } => LinkStatus::Direct,
+                Link::Tunnel => LinkStatus::TunnelDown,
+            },
             coordinator: config.coordinator.clone(),
             agent_id: None,
             machine_name: config.machine_name.clone(),

@@ -82,6 +82,11 @@ impl BaseUrl {
     pub fn port(&self) -> u16 {
         self.port
     }
+
+    /// Returns the path in front of every route, without a slash at its end.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
 }
 
 impl std::fmt::Display for BaseUrl {

@@ -1,14 +1,13 @@
 //! One HTTP/1.1 control connection: kept alive, bounded, and honest about what broke.
 //!
 //! Heartbeats, registrations, probes and the command line use this; streamed model traffic does
-//! not. A connection carries one request at a time. It never follows redirects and never uses a
-//! proxy from the environment.
+//! not. A connection carries one request at a time. It never follows redirects, and uses a
+//! proxy only when it is given a way to dial that does.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::base_url::BaseUrl;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -17,7 +16,9 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::{TcpStream, lookup_host};
+
+use crate::base_url::BaseUrl;
+use crate::dial::{Dial, Dialled, ProxyError, SocketEnds};
 
 /// The most bytes of an answer that are read, unless a client is made for larger ones.
 const ANSWER_LIMIT: usize = 1024 * 1024;
@@ -43,6 +44,15 @@ pub enum HttpError {
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// The proxy that the environment names does not lead to the server.
+    #[error("the proxy {proxy} cannot be used")]
+    Proxy {
+        /// Its URL, without credentials.
+        proxy: String,
+        /// Why not.
+        #[source]
+        source: ProxyError,
     },
     /// The time for connecting or for the answer ran out.
     #[error("no {stage} within {} ms", .after.as_millis())]
@@ -106,18 +116,10 @@ pub struct HttpTimeouts {
 #[derive(Debug)]
 pub struct HttpClient {
     base: BaseUrl,
+    dial: Dial,
     timeouts: HttpTimeouts,
     answer_limit: usize,
     connection: Option<Connection>,
-}
-
-/// The two ends of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SocketEnds {
-    /// This side.
-    pub local: SocketAddr,
-    /// The server's side.
-    pub peer: SocketAddr,
 }
 
 #[derive(Debug)]
@@ -139,6 +141,7 @@ impl HttpClient {
     pub fn new(base: BaseUrl, timeouts: HttpTimeouts) -> Self {
         Self {
             base,
+            dial: Dial::default(),
             timeouts,
             answer_limit: ANSWER_LIMIT,
             connection: None,
@@ -149,6 +152,13 @@ impl HttpClient {
     #[must_use]
     pub fn with_answer_limit(mut self, bytes: usize) -> Self {
         self.answer_limit = bytes;
+        self
+    }
+
+    /// Makes it connect by `dial`.
+    #[must_use]
+    pub fn with_dial(mut self, dial: Dial) -> Self {
+        self.dial = dial;
         self
     }
 
@@ -165,12 +175,8 @@ impl HttpClient {
             return Ok(connection.ends);
         }
         self.connection = None;
-        let after = self.timeouts.connect;
-        let dialled = tokio::time::timeout(after, dial(&self.base, after));
-        let stage = "connection";
-        let connection = dialled
-            .await
-            .map_err(|_elapsed| HttpError::Timeout { stage, after })??;
+        let dialled = self.dial.connect(&self.base, self.timeouts.connect).await?;
+        let connection = open(dialled).await?;
         let ends = connection.ends;
         self.connection = Some(connection);
         Ok(ends)
@@ -303,35 +309,8 @@ impl HttpClient {
     }
 }
 
-/// Tries every address of the host; each gets its share of the time, so that one that swallows
-/// packets does not keep the others from being tried.
-async fn dial(base: &BaseUrl, within: Duration) -> Result<Connection, HttpError> {
-    let host = base.host.trim_start_matches('[').trim_end_matches(']');
-    let resolve = |source| HttpError::Resolve {
-        host: host.to_owned(),
-        source,
-    };
-    let addrs = lookup_host((host, base.port)).await.map_err(resolve)?;
-    let addrs: Vec<SocketAddr> = addrs.collect();
-    let share = within / u32::try_from(addrs.len().max(1)).unwrap_or(u32::MAX);
-    let mut failure = resolve(io::Error::new(io::ErrorKind::NotFound, "no address"));
-    for addr in addrs {
-        match tokio::time::timeout(share, TcpStream::connect(addr)).await {
-            Ok(Ok(stream)) => return open(stream, addr).await,
-            Ok(Err(source)) => failure = HttpError::Connect { addr, source },
-            Err(_elapsed) => {
-                let source = io::Error::from(io::ErrorKind::TimedOut);
-                failure = HttpError::Connect { addr, source };
-            }
-        }
-    }
-    Err(failure)
-}
-
-async fn open(stream: TcpStream, addr: SocketAddr) -> Result<Connection, HttpError> {
-    let connect = |source| HttpError::Connect { addr, source };
-    stream.set_nodelay(true).map_err(connect)?;
-    let local = stream.local_addr().map_err(connect)?;
+async fn open(dialled: Dialled) -> Result<Connection, HttpError> {
+    let Dialled { stream, ends } = dialled;
     let (sender, driver) = handshake(TokioIo::new(stream))
         .await
         .map_err(|e| HttpError::Exchange(e.into()))?;
@@ -346,7 +325,7 @@ async fn open(stream: TcpStream, addr: SocketAddr) -> Result<Connection, HttpErr
     });
     Ok(Connection {
         sender,
-        ends: SocketEnds { local, peer: addr },
+        ends,
         used: false,
         driver,
     })

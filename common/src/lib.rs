@@ -1,13 +1,14 @@
 //! What the coordinator and the agent both use today, and nothing else.
 //!
 //! Read in this order: [`id`] and [`secret`] (who is who), [`protocol`] (every JSON shape on the
-//! wire), [`base_url`] and [`http`] (one control connection), [`probe`] (asks a runtime what it serves), [`backoff`],
+//! wire), [`base_url`], [`dial`] and [`http`] (one control connection), [`probe`] (asks a runtime what it serves), [`backoff`],
 //! [`duration`], [`atomic_file`], then the process parts [`shutdown`], [`tasks`] and [`logging`].
 #![warn(missing_docs)]
 
 pub mod atomic_file;
 pub mod backoff;
 pub mod base_url;
+pub mod dial;
 pub mod duration;
 pub mod http;
 pub mod id;

@@ -13,6 +13,14 @@ pub struct Timing {
     pub connect: Duration,
     /// For the answer to a registration, which the coordinator first makes durable.
     pub register: Duration,
+    /// The most that is waited before a lost tunnel is opened again.
+    pub tunnel_retry: Duration,
+    /// The longest delay between attempts to open a tunnel.
+    pub tunnel_longest_retry: Duration,
+    /// For the answer to an attempt to open a tunnel.
+    pub tunnel_answer: Duration,
+    /// How long requests that run at the end may go on.
+    pub drain: Duration,
     /// For saying goodbye, in all.
     pub goodbye: Duration,
     /// How long the first registration waits for the first look at the runtime.
@@ -34,6 +42,10 @@ impl Default for Timing {
             refused_retry: Duration::from_secs(30),
             connect: Duration::from_secs(2),
             register: Duration::from_secs(10),
+            tunnel_retry: Duration::from_millis(250),
+            tunnel_longest_retry: Duration::from_secs(5),
+            tunnel_answer: Duration::from_secs(5),
+            drain: Duration::from_secs(30),
             goodbye: Duration::from_secs(2),
             first_report: Duration::from_secs(1),
             probe_running: Duration::from_secs(5),

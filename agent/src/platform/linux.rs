@@ -1,9 +1,13 @@
-//! Linux: AMD's graphics cards as the kernel lists them in `/sys/class/drm`.
+//! Linux: AMD's graphics cards as the kernel lists them in `/sys/class/drm`; sockets.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use ollama_coordinator_common::protocol::system::Gpu;
+use ollama_coordinator_common::protocol::tunnel::{NOT_SENT, PING_EVERY, PING_TIMEOUT};
+use socket2::SockRef;
+use tokio::net::TcpStream;
 
 use crate::system::GpuReading;
 
@@ -15,6 +19,14 @@ const AMD: &str = "0x1002";
 /// NVIDIA's driver tells nothing here; Intel's cards do not tell built-in from discrete.
 pub(crate) fn graphics_cards() -> Option<Vec<GpuReading>> {
     cards_in(Path::new(CARDS))
+}
+
+/// Has the system hold little that is not sent yet, so that no bulk delays what is urgent, and give
+/// up a peer that acknowledges nothing.
+pub(crate) fn keep_little_unsent(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_user_timeout(Some(PING_EVERY + PING_TIMEOUT))?;
+    socket.set_tcp_notsent_lowat(NOT_SENT)
 }
 
 fn cards_in(root: &Path) -> Option<Vec<GpuReading>> {

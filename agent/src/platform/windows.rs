@@ -3,6 +3,8 @@
 use std::io;
 use std::path::Path;
 
+use tokio::net::TcpStream;
+
 use crate::system::GpuReading;
 
 /// Makes `dir` and its parents; inside a user's profile they inherit its restrictions.
@@ -18,4 +20,9 @@ pub(crate) fn make_private(_path: &Path) -> io::Result<()> {
 /// Returns nothing: the system offers no listing that names only what can run models.
 pub(crate) fn graphics_cards() -> Option<Vec<GpuReading>> {
     None
+}
+
+/// Does nothing: the system has no such settings for one connection.
+pub(crate) fn keep_little_unsent(_stream: &TcpStream) -> io::Result<()> {
+    Ok(())
 }

@@ -11,12 +11,12 @@ use ollama_coordinator_common::protocol::heartbeat::{HeartbeatRequest, Heartbeat
 use ollama_coordinator_common::protocol::register::{LeaseTerms, RegisterRequest};
 use ollama_coordinator_common::protocol::runtime::{RuntimeKind, RuntimeReport, RuntimeStatus};
 use ollama_coordinator_common::protocol::system::{Metrics, SystemInfo};
-use ollama_coordinator_common::protocol::tunnel::LinkKind;
 use ollama_coordinator_common::protocol::view::UnroutableReason;
+use ollama_coordinator_common::secret::AgentSecret;
 use tokio::sync::watch;
 
 use super::state::Coordinator;
-use crate::config::Config;
+use crate::config::{Advertised, Config, Link};
 use crate::coordinator::{CoordinatorClient, CoordinatorError};
 use crate::identity::Identity;
 use crate::system;
@@ -29,6 +29,8 @@ pub(super) struct Conversation {
     state_dir: PathBuf,
     machine_name: String,
     runtime: BaseUrl,
+    link: Link,
+    is_proxied: bool,
     register_timeout: Duration,
     system_info: Option<SystemInfo>,
     session: SessionId,
@@ -56,12 +58,15 @@ pub(super) enum Beat {
 
 impl Conversation {
     pub(super) fn new(config: &Config, identity: Identity) -> Self {
+        let (coordinator, dial) = (config.coordinator.clone(), config.dial.clone());
         Self {
-            client: CoordinatorClient::new(config.coordinator.clone(), config.timing.connect),
+            is_proxied: dial.proxy_of(&coordinator).is_some(),
+            client: CoordinatorClient::new(coordinator, dial, config.timing.connect),
             identity,
             state_dir: config.state_dir.clone(),
             machine_name: config.machine_name.clone(),
             runtime: config.runtime.clone(),
+            link: config.link,
             register_timeout: config.timing.register,
             system_info: None,
             session: SessionId::new(),
@@ -78,6 +83,11 @@ impl Conversation {
         self.identity.agent_id
     }
 
+    /// Returns who talks: the id, what proves it, and the session.
+    pub(super) fn speaker(&self) -> (AgentId, &AgentSecret, SessionId) {
+        (self.identity.agent_id, &self.identity.secret, self.session)
+    }
+
     pub(super) fn disconnect(&mut self) {
         self.client.disconnect();
     }
@@ -92,16 +102,17 @@ impl Conversation {
         report: Option<RuntimeReport>,
     ) -> Result<LeaseTerms, CoordinatorError> {
         let local_ip = self.client.local_ip().await?;
+        let (ip_address, port) = self.endpoint(local_ip);
         let is_ollama = |report: &&RuntimeReport| report.kind == RuntimeKind::Ollama;
         let request = RegisterRequest {
             machine_name: self.machine_name.clone(),
-            port: self.runtime.port(),
+            port,
             ollama_version: report
                 .as_ref()
                 .filter(is_ollama)
                 .and_then(|r| r.version.clone()),
-            ip_address: Some(advertised(&self.runtime, local_ip)),
-            link: LinkKind::Direct,
+            ip_address,
+            link: self.link.kind(),
             agent_id: Some(self.identity.agent_id),
             session: Some(self.session),
             epoch: self.epoch,
@@ -122,6 +133,19 @@ impl Conversation {
         self.owes_whole_report = false;
         tracing::debug!(epoch = granted.epoch, lease = ?granted.lease, "Registration was accepted");
         Ok(granted.lease)
+    }
+
+    /// Returns where a registration says that the runtime is.
+    fn endpoint(&self, local_ip: IpAddr) -> (Option<IpAddr>, u16) {
+        let port = self.runtime.port();
+        match self.link {
+            Link::Direct {
+                advertised: Some(Advertised { ip, port: other }),
+            } => (Some(ip), other.unwrap_or(port)),
+            Link::Direct { advertised: None } => (Some(reached_at(&self.runtime, local_ip)), port),
+            // The address towards a proxy says nothing of this machine.
+            Link::Tunnel => ((!self.is_proxied).then_some(local_ip), port),
+        }
     }
 
     pub(super) async fn heartbeat(
@@ -221,7 +245,7 @@ impl Conversation {
 
 /// Returns the address under which the coordinator reaches the runtime: the runtime's own when it
 /// is told to be on one particular address, else this machine's address towards the coordinator.
-fn advertised(runtime: &BaseUrl, local_ip: IpAddr) -> IpAddr {
+fn reached_at(runtime: &BaseUrl, local_ip: IpAddr) -> IpAddr {
     let host = runtime.host().trim_start_matches('[').trim_end_matches(']');
     match host.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
         Ok(ip) if ip.is_loopback() == local_ip.is_loopback() && !ip.is_unspecified() => ip,
@@ -261,7 +285,7 @@ mod tests {
     ) {
         let runtime = BaseUrl::parse(runtime, 1).unwrap();
 
-        let address = advertised(&runtime, local_ip.parse().unwrap());
+        let address = reached_at(&runtime, local_ip.parse().unwrap());
 
         assert_eq!(address, expected.parse::<IpAddr>().unwrap());
     }

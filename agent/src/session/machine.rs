@@ -80,6 +80,7 @@ impl Context<'_> {
             | Event::Failed(_)
             | Event::AddressChanged
             | Event::ReportChanged
+            | Event::TunnelChanged
             | Event::Left => (
                 Session::Unregistered(joining),
                 Action::WaitUntil(joining.next_at),
@@ -98,6 +99,7 @@ impl Context<'_> {
             | Event::Renewed { .. }
             | Event::AddressChanged
             | Event::ReportChanged
+            | Event::TunnelChanged
             | Event::IdentityReplaced
             | Event::Left => (
                 Session::Registering(joining),
@@ -111,7 +113,9 @@ impl Context<'_> {
         match event {
             Event::Due => beat(registered, connection_after(registered.failures)),
             Event::Woke => beat(registered, Connection::Fresh),
-            Event::ReportChanged if registered.failures == 0 => beat(registered, Connection::Kept),
+            Event::ReportChanged | Event::TunnelChanged if registered.failures == 0 => {
+                beat(registered, Connection::Kept)
+            }
             Event::Renewed { terms, coordinator } => self.granted(terms, coordinator),
             Event::Failed(failure) => self.not_renewed(registered, failure),
             Event::AddressChanged => {
@@ -122,9 +126,11 @@ impl Context<'_> {
                 )
             }
             Event::StopRequested => leave(LeaseHeld::Maybe),
-            Event::ReportChanged | Event::Granted(_) | Event::IdentityReplaced | Event::Left => {
-                (Session::Registered(registered), wait)
-            }
+            Event::ReportChanged
+            | Event::TunnelChanged
+            | Event::Granted(_)
+            | Event::IdentityReplaced
+            | Event::Left => (Session::Registered(registered), wait),
         }
     }
 

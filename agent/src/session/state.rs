@@ -115,6 +115,8 @@ pub(super) enum Event {
     AddressChanged,
     /// The coordinator should hear at once what changed about the runtime.
     ReportChanged,
+    /// The tunnel was refused, or is up again: the coordinator should renew at once.
+    TunnelChanged,
     /// The machine slept.
     Woke,
     /// The new identity is in place.

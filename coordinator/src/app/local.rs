@@ -107,6 +107,7 @@ impl LocalAgents {
             let state_dir = data_dir.join(&name);
             let mut agent = ollama_agent::Config::new(coordinator.clone(), url, state_dir);
             agent.machine_name = name;
+            agent.link = ollama_agent::config::Link::Direct { advertised: None };
             self.simulated.push(runtime);
             self.spawn(agent);
         }

@@ -181,6 +181,7 @@ fn events(count: usize) -> impl Strategy<Value = Vec<Event>> {
         2 => Just(renewed(Coordinator::Restarted)),
         1 => Just(Event::AddressChanged),
         1 => Just(Event::ReportChanged),
+        1 => Just(Event::TunnelChanged),
         1 => Just(Event::Woke),
         1 => Just(Event::IdentityReplaced),
         1 => Just(Event::StopRequested),

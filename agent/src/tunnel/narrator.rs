@@ -1,0 +1,82 @@
+//! Tells people how the tunnel is: each change once.
+
+use std::mem::{Discriminant, discriminant};
+
+use tokio::sync::watch;
+
+use crate::coordinator::CoordinatorError;
+use crate::error_chain;
+use crate::status::{AgentStatus, LinkStatus};
+
+/// Follows the tunnel and writes the lines that an operator needs.
+#[derive(Debug)]
+pub(super) struct Narrator {
+    status: watch::Sender<AgentStatus>,
+    told: Option<Told>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    Up,
+    Lost,
+    Failed(Discriminant<CoordinatorError>),
+}
+
+impl Narrator {
+    pub(super) fn new(status: watch::Sender<AgentStatus>) -> Self {
+        Self { status, told: None }
+    }
+
+    /// Returns whether this follows a loss.
+    pub(super) fn up(&mut self) -> bool {
+        let before = self.told.replace(Told::Up);
+        if before != Some(Told::Up) {
+            tracing::info!("Tunnel is up, nothing has to be opened on this machine");
+        }
+        self.show(LinkStatus::TunnelUp);
+        before.is_some_and(|before| before != Told::Up)
+    }
+
+    pub(super) fn lost(&mut self, error: Option<&hyper::Error>) {
+        let error = error.map(|error| error_chain(error));
+        tracing::warn!(error, "Tunnel lost, opening another");
+        self.told = Some(Told::Lost);
+        self.show(LinkStatus::TunnelDown);
+    }
+
+    pub(super) fn failed(&mut self, error: &CoordinatorError) {
+        let told = Told::Failed(discriminant(error));
+        let error = error_chain(error);
+        if self.told.as_ref() == Some(&told) {
+            tracing::debug!(error, "Still no tunnel");
+        } else {
+            tracing::warn!(
+                error,
+                "No tunnel, so the coordinator sends no requests here"
+            );
+            self.told = Some(told);
+        }
+        self.show(LinkStatus::TunnelDown);
+    }
+
+    /// Tells that nothing more is taken while `running` requests still run.
+    pub(super) fn retired(&self, running: usize) {
+        if running > 0 {
+            tracing::info!(running, "Finishing the requests that run here");
+        }
+        self.show(LinkStatus::TunnelDown);
+    }
+
+    /// Tells that `running` requests took too long to end.
+    pub(super) fn cut(&self, running: usize) {
+        tracing::warn!(running, "Requests took too long to end and were cut");
+    }
+
+    fn show(&self, link: LinkStatus) {
+        self.status.send_if_modified(|status| {
+            let is_other = status.link != link;
+            status.link = link;
+            is_other
+        });
+    }
+}
