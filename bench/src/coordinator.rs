@@ -71,6 +71,19 @@ impl Coordinator {
         let number = readiness.get(name).and_then(serde_json::Value::as_u64);
         number.with_context(|| format!("readiness shows no number {name}"))
     }
+
+    /// Returns one of the metrics that have no labels.
+    pub(crate) async fn metric(&self, name: &str) -> anyhow::Result<u64> {
+        let mut connection = Connection::open(self.addr).await?;
+        let answer = connection
+            .send(&request("GET", "/metrics", None, ""))
+            .await?;
+        let page = std::str::from_utf8(answer.body)?;
+        let prefix = format!("ollama_coordinator_{name} ");
+        let value = page.lines().find_map(|line| line.strip_prefix(&prefix));
+        let value = value.with_context(|| format!("there is no metric {name}"))?;
+        Ok(value.trim().parse()?)
+    }
 }
 
 /// Starts the anchor for small requests.

@@ -14,7 +14,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::http::{HttpClient, HttpError, HttpResponse};
-use crate::protocol::runtime::{RuntimeKind, RuntimeReport, RuntimeStatus};
+use crate::protocol::runtime::{Model, RuntimeKind, RuntimeReport, RuntimeStatus};
 use models::Named;
 
 /// What `service` is in the coordinator's answer to `GET /healthz`.
@@ -37,6 +37,12 @@ pub async fn probe(client: &mut HttpClient) -> Result<RuntimeReport, ProbeError>
         Some(version) => ollama(client, version).await,
         None => openai(client, &answer).await,
     }
+}
+
+/// Reads the models in the body of an answer to Ollama's `GET /api/tags`.
+#[must_use]
+pub fn models_in(tags: &[u8]) -> Option<Vec<Model>> {
+    list(tags, models::ollama)
 }
 
 /// Checks that a runtime of this kind, and not a coordinator, is behind `client`.
@@ -173,16 +179,22 @@ async fn listing<M: Named>(
     path: &'static str,
     read: fn(&Value) -> Option<M>,
 ) -> Result<Vec<M>, ProbeError> {
+    let answer = client.get(path).await?;
+    let status = answer.status;
+    let is_good = status == StatusCode::OK;
+    let listed = is_good.then(|| list(&answer.body, read)).flatten();
+    listed.ok_or(ProbeError::Refused { path, status })
+}
+
+fn list<M: Named>(body: &[u8], read: fn(&Value) -> Option<M>) -> Option<Vec<M>> {
     #[derive(Deserialize)]
     struct Listing<'a> {
         #[serde(borrow)]
         models: Option<&'a RawValue>,
     }
 
-    let answer = client.get(path).await?;
-    let status = answer.status;
-    let listing = json::<Listing<'_>>(&answer).ok_or(ProbeError::Refused { path, status })?;
-    Ok(models::sorted(listing.models, read))
+    let listing = object::<Listing<'_>>(body)?;
+    Some(models::sorted(listing.models, read))
 }
 
 /// Which models are in memory is unknown here: the OpenAI API does not say.
@@ -245,9 +257,13 @@ fn not_a_runtime<const N: usize>(path: &'static str, answers: [&HttpResponse; N]
 /// Reads the JSON object in a good answer. Only what `T` names is kept: a hostile answer of many
 /// small values would take many times its size as a [`Value`].
 fn json<'a, T: Deserialize<'a>>(answer: &'a HttpResponse) -> Option<T> {
-    let is_object = answer.body.trim_ascii_start().starts_with(b"{");
-    let is_good = answer.status == StatusCode::OK && is_object;
-    is_good.then(|| serde_json::from_slice(&answer.body).ok())?
+    let is_good = answer.status == StatusCode::OK;
+    is_good.then(|| object(&answer.body))?
+}
+
+fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
+    let is_object = body.trim_ascii_start().starts_with(b"{");
+    is_object.then(|| serde_json::from_slice(body).ok())?
 }
 
 #[cfg(test)]

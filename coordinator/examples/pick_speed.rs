@@ -85,10 +85,11 @@ fn join(state: &mut State, number: u32, is_warm: bool) {
     let facts = AgentFacts {
         id: AgentId::from_u128(u128::from(number)),
         name: "gpu",
-        link: Link::direct([127, 0, 0, 1].into(), 9),
+        link: Link::Direct(([127, 0, 0, 1], 9).into()),
         speaks_ollama: true,
         in_flight: &Arc::default(),
         is_routable: true,
+        is_suspect: false,
         capacity: 4,
         free_memory: None,
         models: &models,

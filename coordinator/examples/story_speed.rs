@@ -93,7 +93,7 @@ fn tell_many(storybook: &Storybook, permit: &Permit) {
         let mut story = storybook.begin("POST", "/api/chat", &headers, client);
         story.asks_for(Dialect::Ollama, MODEL, true);
         story.attempt(permit);
-        story.answered(StatusCode::OK);
+        story.answered(StatusCode::OK, None);
         story.describe(&mut answer);
         black_box(&answer);
         story.ended(Outcome::Success, 10_000, 290, [b"", TAIL.as_bytes()]);

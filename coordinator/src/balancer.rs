@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::registry::Registry;
 
 pub mod choice;
+mod doubt;
 pub mod ejection;
 pub mod facts;
 mod fleet;
@@ -220,6 +221,13 @@ impl Balancer {
     /// Returns whether any known agent has a model, routable or not.
     pub fn knows(&self, model: &str) -> bool {
         self.0.core.lock().state.knows(model)
+    }
+
+    pub(super) fn answered(&self, claim: &mut Claim) {
+        if claim.is_awaited() {
+            let now = Instant::now();
+            self.0.core.lock().state.answered(claim, now);
+        }
     }
 
     pub(super) fn settle(&self, claim: Claim, outcome: Outcome, pace: Option<Pace>) {

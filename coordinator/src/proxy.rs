@@ -164,12 +164,11 @@ impl Proxy {
         // Boxed, so that the future of the usual request is small: it is moved with each one.
         match (route, selection.sole()) {
             (_, Some(agent)) => {
-                let story = self.begin(&head, peer);
-                Box::pin(machines::pass_to(self, agent, Ask { head, body, story })).await
+                let ask = self.ask((head, body), peer);
+                Box::pin(machines::pass_to(self, agent, ask)).await
             }
             (Ok(Route::Machine(machine)), None) => {
-                let story = self.begin(&head, peer);
-                let ask = Ask { head, body, story };
+                let ask = self.ask((head, body), peer);
                 Box::pin(machines::answer(self, machine, &selection, ask)).await
             }
             (Ok(Route::List(list)), None) => match selection {
@@ -199,6 +198,15 @@ impl Proxy {
         self.0.storybook.begin(method, path, &head.headers, client)
     }
 
+    fn ask(&self, (head, body): (Parts, Incoming), peer: Peer) -> Ask {
+        Ask {
+            story: self.begin(&head, peer),
+            client: self.client_key(&head.headers, peer),
+            head,
+            body,
+        }
+    }
+
     /// Has a model answer.
     async fn infer(
         &self,
@@ -208,7 +216,8 @@ impl Proxy {
         peer: Peer,
     ) -> Response<ProxyBody> {
         let mut story = self.begin(&head, peer);
-        let (mut target, unreadable) = match self.read(&head, body).await {
+        let client = self.client_key(&head.headers, peer);
+        let (mut target, unreadable) = match self.read(&head, body, client).await {
             Ok(read) => read,
             Err(error) => return refuse(inference.dialect, &error, story),
         };
@@ -223,8 +232,8 @@ impl Proxy {
         }
         let asked = Asked {
             inference,
-            client: self.client_key(&head.headers, peer),
             target,
+            client,
         };
         match self.0.settings.keep_alive {
             Some(every) if is_streamed => {
@@ -247,6 +256,7 @@ impl Proxy {
         &self,
         head: &Parts,
         body: Incoming,
+        client: u64,
     ) -> Result<(Target, Option<ProxyError>), ProxyError> {
         let hop = self.0.registry.instance_id();
         if hops::has_passed(&head.headers, hop) {
@@ -256,7 +266,7 @@ impl Proxy {
             Policy::PrefixAffinity => Prefix::Wanted,
             Policy::LeastLoaded | Policy::RoundRobin | Policy::Weighted => Prefix::Ignored,
         };
-        let (body, held) = target::collect(body, &self.0.memory).await?;
+        let (body, held) = target::collect(body, &self.0.memory, client).await?;
         let (peek, unreadable) = match Peek::of(&head.headers, &body, prefix) {
             Ok(peek) => (peek, None),
             Err(error) => (Peek::default(), Some(error)),

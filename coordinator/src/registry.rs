@@ -11,7 +11,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ollama_coordinator_common::id::{AgentId, InstanceId, SessionId};
 use ollama_coordinator_common::protocol::heartbeat::HeartbeatRequest;
-use ollama_coordinator_common::protocol::runtime::RuntimeReport;
+use ollama_coordinator_common::protocol::runtime::{Model, RuntimeReport};
 use ollama_coordinator_common::protocol::view::PatchAgentRequest;
 use ollama_coordinator_common::secret::SecretHash;
 use parking_lot::{Mutex, MutexGuard};
@@ -67,6 +67,7 @@ struct Shared {
     heartbeats: AtomicU64,
     registrations: AtomicU64,
     expired_leases: AtomicU64,
+    missing_heartbeats: AtomicU64,
 }
 
 /// What has happened since the start.
@@ -78,6 +79,8 @@ pub struct Totals {
     pub registrations: u64,
     /// Agents taken offline for their silence.
     pub expired_leases: u64,
+    /// Agents kept online because their runtime answered when their lease ran out.
+    pub missing_heartbeats: u64,
 }
 
 /// Why a change of a known agent failed.
@@ -118,6 +121,7 @@ impl Registry {
             heartbeats: AtomicU64::new(0),
             registrations: AtomicU64::new(0),
             expired_leases: AtomicU64::new(0),
+            missing_heartbeats: AtomicU64::new(0),
         }))
     }
 
@@ -308,6 +312,7 @@ impl Registry {
             heartbeats: load(&self.0.heartbeats),
             registrations: load(&self.0.registrations),
             expired_leases: load(&self.0.expired_leases),
+            missing_heartbeats: load(&self.0.missing_heartbeats),
         }
     }
 
@@ -323,10 +328,14 @@ impl Registry {
         (table.snapshot(Moment::now()), transitions)
     }
 
-    /// Marks as offline whose lease has run out.
+    /// Suspects whose heartbeat is missing, and marks as offline whose lease has run out.
     pub fn sweep(&self) {
+        let now = Moment::now();
         let mut table = self.0.table.lock();
-        table.sweep(Moment::now());
+        table.sweep(now);
+        if table.is_reach_due(now.mono) {
+            self.0.reach_wanted.notify_one();
+        }
         self.tell_unlocking(table);
     }
 
@@ -385,6 +394,13 @@ impl Registry {
     pub fn record_reach(&self, check: ReachCheck, found: Option<RuntimeReport>) {
         let mut table = self.0.table.lock();
         table.record_reach(check, found, Moment::now());
+        self.tell_unlocking(table);
+    }
+
+    /// Takes over which models an agent's runtime says that it has, after it was changed.
+    pub fn set_models(&self, id: AgentId, models: Vec<Model>) {
+        let mut table = self.0.table.lock();
+        table.set_models(id, models, Moment::now());
         self.tell_unlocking(table);
     }
 
@@ -458,6 +474,9 @@ impl Registry {
             match transition {
                 Transition::Expired { .. } => {
                     self.0.expired_leases.fetch_add(1, Ordering::Relaxed);
+                }
+                Transition::HeartbeatsMissing { .. } => {
+                    self.0.missing_heartbeats.fetch_add(1, Ordering::Relaxed);
                 }
                 Transition::Joined(_)
                 | Transition::Returned(_)

@@ -29,12 +29,14 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
 
     let foreign = Foreign::watch();
     let (before, cpu, started) = (fleet.summary(), coordinator.process.cpu(), Instant::now());
+    let kept_before = coordinator.metric("missing_heartbeats_total").await?;
     let mut most_offline = 0;
     while started.elapsed() < bench.scale.hold {
         let online = coordinator.count("online").await?;
         most_offline = most_offline.max((AGENTS as u64).saturating_sub(online));
         sleep(LOOK_EVERY).await;
     }
+    let kept = coordinator.metric("missing_heartbeats_total").await? - kept_before;
     let took = started.elapsed();
     let cpu = coordinator.process.cpu().saturating_sub(cpu);
     let after = fleet.kill().await;
@@ -51,7 +53,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
         ),
         format!(
             "{share:.1} % of a core; {beats} heartbeats ok, {failed} failed, {forgotten} unknown; \
-             at most {most_offline} falsely offline"
+             at most {most_offline} falsely offline, {kept} kept by their runtimes"
         ),
         String::new(),
         Aim::AtMost {

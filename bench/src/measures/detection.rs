@@ -1,14 +1,16 @@
-//! How long a killed agent goes unnoticed, at default settings.
+//! How long a killed machine goes unnoticed, at default settings.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ollama_simulator::runtime::ScriptedRuntime;
+use ollama_simulator::runtime::script::RuntimeScript;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use crate::client::{Connection, request};
 use crate::coordinator::{Coordinator, Leases, work_dir};
-use crate::fleet::{heartbeat, id};
+use crate::fleet::{heartbeat, id, registration};
 use crate::machine::Foreign;
 use crate::plan::{Bench, show};
 use crate::table::{Aim, percentile};
@@ -22,28 +24,40 @@ const KILLS_WITHIN: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const NOTICED_WITHIN: Duration = Duration::from_secs(20);
 
-/// Kills a third of a small fleet, one by one, and watches until each is offline.
+/// Kills a third of a small fleet, agent and runtime, one by one, and watches until each is offline.
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
     let foreign = Foreign::watch();
     let dir = work_dir()?;
     let coordinator = Coordinator::start(dir.path(), Leases::Default).await?;
-    bench.fleet.register(&coordinator, 0, AGENTS).await?;
     let addr = coordinator.addr;
+    let mut connection = Connection::open(addr).await?;
+    let mut runtimes = Vec::new();
+    for agent in 0..KILLED {
+        let runtime = ScriptedRuntime::start(RuntimeScript::default()).await?;
+        let registered = connection
+            .send(&registration(runtime.addr(), agent, 0))
+            .await?;
+        anyhow::ensure!(registered.is_success(), "got {}", registered.status);
+        runtimes.push(runtime);
+    }
+    bench.fleet.register(&coordinator, KILLED, AGENTS).await?;
+    let mut runtimes = runtimes.into_iter();
     let start = Instant::now();
     let mut survivors = JoinSet::new();
     let mut victims = JoinSet::new();
     for agent in 0..AGENTS {
         let phase = BEAT_EVERY * u32::try_from(agent * 7 % AGENTS)? / u32::try_from(AGENTS)?;
-        if agent >= KILLED {
+        let Some(runtime) = runtimes.next() else {
             survivors.spawn(beat(addr, agent, start + phase));
             continue;
-        }
+        };
         let killed_at = start + BEAT_EVERY * 2 + KILLS_WITHIN * u32::try_from(agent)? / 20;
         victims.spawn(async move {
             tokio::select! {
                 died_early = beat(addr, agent, start + phase) => died_early?,
                 () = sleep_until(killed_at) => {}
             }
+            runtime.stop().await;
             noticed(addr, agent, killed_at).await
         });
     }
@@ -56,7 +70,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<()> {
     let [p50, p99, max] = [50, 99, 100].map(|at| percentile(&times, at).as_secs_f64());
     show(
         &foreign,
-        &format!("a killed agent is offline, {KILLED} kills, defaults"),
+        &format!("a killed machine is offline, {KILLED} kills, defaults"),
         format!("p50 {p50:.2} / p99 {p99:.2} / max {max:.2} s; {wrong} falsely offline"),
         String::new(),
         Aim::AtMost {
@@ -95,7 +109,7 @@ async fn noticed(addr: SocketAddr, agent: u64, killed_at: Instant) -> anyhow::Re
         {
             return Ok(since);
         }
-        anyhow::ensure!(since < NOTICED_WITHIN, "a killed agent was never noticed");
+        anyhow::ensure!(since < NOTICED_WITHIN, "a killed machine was never noticed");
         sleep(LOOK_EVERY).await;
     }
 }

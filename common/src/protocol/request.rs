@@ -103,6 +103,9 @@ pub struct RequestView {
     /// Why it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// The agent whose answer the client got, once it gets one: not always the last one tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<AgentId>,
     /// The tries at agents, in order.
     pub attempts: Vec<AttemptView>,
     /// Time in the queue.

@@ -50,6 +50,14 @@ impl fmt::Display for UnroutableReason {
     }
 }
 
+/// What is unusual about an agent that works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentWarning {
+    /// It has been silent for longer than its lease, but its runtime answers the coordinator.
+    HeartbeatsMissing,
+}
+
 /// One agent as everybody sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AgentView {
@@ -75,6 +83,9 @@ pub struct AgentView {
     /// Why not.
     #[serde(default)]
     pub reason: Option<UnroutableReason>,
+    /// What is unusual about it, though it works.
+    #[serde(default)]
+    pub warning: Option<AgentWarning>,
     /// Whether it is being emptied.
     pub draining: bool,
     /// The runtime's version.

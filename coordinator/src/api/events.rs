@@ -78,6 +78,7 @@ fn outgoing(transition: &Transition) -> Option<Outgoing<'_>> {
         Transition::Joined(agent)
         | Transition::Returned(agent)
         | Transition::Expired { agent, .. }
+        | Transition::HeartbeatsMissing { agent, .. }
         | Transition::Left(agent)
         | Transition::RoutabilityChanged(agent)
         | Transition::Changed(agent) => Some(Outgoing::AgentChanged { agent }),

@@ -89,6 +89,8 @@ fn agents(page: &mut Page, registry: &Registry) {
     );
     let silent = "Agents taken offline for their silence";
     counter(page, "expired_leases", silent, totals.expired_leases);
+    let kept = "Agents kept online by their runtime's answer though their lease ran out";
+    counter(page, "missing_heartbeats", kept, totals.missing_heartbeats);
 }
 
 fn storage(page: &mut Page, process: &Process) {

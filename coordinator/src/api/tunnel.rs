@@ -1,8 +1,10 @@
 //! The connection over which requests reach an agent's runtime.
 
 use axum::body::Body;
-use axum::extract::{Query, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use axum::extract::{FromRequestParts, Query, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use hyper::upgrade::OnUpgrade;
 use ollama_coordinator_common::id::{AgentId, SessionId};
 use ollama_coordinator_common::protocol::error::Problem;
 use ollama_coordinator_common::protocol::tunnel::PROTOCOL;
@@ -13,7 +15,6 @@ use super::agents::{AgentPath, agent_id};
 use super::auth::Presented;
 use super::error::ApiError;
 use crate::proxy::tunnels::Tunnels;
-use crate::registry::Registry;
 
 /// Whose tunnel it is.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -39,20 +40,15 @@ pub struct TunnelQuery {
     )
 )]
 pub async fn open_tunnel(
-    State(registry): State<Registry>,
     State(tunnels): State<Tunnels>,
     id: AgentPath,
     Presented(secret): Presented,
     query: Result<Query<TunnelQuery>, axum::extract::rejection::QueryRejection>,
-    request: Request,
+    Upgrade(upgrade): Upgrade,
 ) -> Result<Response<Body>, ApiError> {
     let id = agent_id(id)?;
     let Query(query) = query.map_err(|error| ApiError::field("query", error.body_text()))?;
-    if !wants_tunnel(request.headers()) {
-        return Err(ApiError::UpgradeRequired);
-    }
-    registry.may_open_tunnel(id, secret, query.session)?;
-    tunnels.take(id, query.session, hyper::upgrade::on(request));
+    tunnels.open((id, query.session), secret, upgrade)?;
 
     let mut switching = Response::new(Body::empty());
     *switching.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -62,7 +58,23 @@ pub async fn open_tunnel(
     Ok(switching)
 }
 
-fn wants_tunnel(headers: &HeaderMap) -> bool {
-    let protocol = headers.get(header::UPGRADE).map(HeaderValue::as_bytes);
-    protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case(PROTOCOL.as_bytes()))
+/// A connection that is to become a tunnel.
+pub struct Upgrade(OnUpgrade);
+
+impl<S: Sync> FromRequestParts<S> for Upgrade {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let protocol = parts.headers.get(header::UPGRADE);
+        let is_tunnel = |protocol: &HeaderValue| {
+            protocol
+                .as_bytes()
+                .eq_ignore_ascii_case(PROTOCOL.as_bytes())
+        };
+        if !protocol.is_some_and(is_tunnel) {
+            return Err(ApiError::UpgradeRequired);
+        }
+        let upgrade = parts.extensions.remove::<OnUpgrade>();
+        upgrade.map(Self).ok_or(ApiError::UpgradeRequired)
+    }
 }

@@ -109,13 +109,15 @@ pub enum WhyNot {
     Busy,
     /// It serves as many requests as it can.
     Full,
+    /// Its heartbeats are missing, or it is silent: others are asked first.
+    Doubtful,
 }
 
 impl WhyNot {
     /// Returns whether waiting may help.
     pub fn passes(self) -> bool {
         match self {
-            Self::Ejected | Self::Busy | Self::Full => true,
+            Self::Ejected | Self::Busy | Self::Full | Self::Doubtful => true,
             Self::NotRoutable | Self::OtherApi | Self::NotNamed | Self::Tried | Self::NoModel => {
                 false
             }

@@ -33,6 +33,8 @@ pub struct AgentFacts<'a> {
     pub in_flight: &'a Arc<AtomicU32>,
     /// Whether it may get requests, as far as the registry is concerned.
     pub is_routable: bool,
+    /// Whether its heartbeats are missing.
+    pub is_suspect: bool,
     /// How many requests it serves at once.
     pub capacity: u32,
     /// Bytes of GPU memory that nothing takes, when known.
@@ -56,6 +58,7 @@ impl<'a> AgentFacts<'a> {
             speaks_ollama: stored.runtime.kind == RuntimeKind::Ollama,
             in_flight: &facts.in_flight,
             is_routable: facts.is_routable,
+            is_suspect: facts.is_suspect,
             capacity: capacity(stored),
             free_memory: stored.system_info.as_ref().and_then(|system| {
                 free_memory(

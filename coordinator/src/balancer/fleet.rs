@@ -12,6 +12,7 @@ use std::time::Duration;
 use ollama_coordinator_common::id::AgentId;
 use tokio::time::Instant;
 
+use super::doubt::Doubt;
 use super::ejection::{Ejection, Standing};
 use super::facts::AgentFacts;
 use super::queue::FairQueue;
@@ -49,6 +50,7 @@ pub(super) struct Slot {
     pub(super) ejections: u64,
     /// Whether the registry was told that it is ejected.
     pub(super) is_told_ejected: bool,
+    pub(super) doubt: Doubt,
     registrations: u64,
     /// Its pools, sorted, and where it stands in each.
     places: Vec<(usize, usize)>,
@@ -172,6 +174,7 @@ impl Fleet {
         known.registrations = facts.registrations;
         known.is_known = true;
         known.is_routable = facts.is_routable;
+        known.doubt.is_suspect = facts.is_suspect;
         known.capacity = facts.capacity;
         known.free_memory = facts.free_memory;
         self.set_models(slot, facts, now);
@@ -194,19 +197,23 @@ impl Fleet {
         Some(slot)
     }
 
-    /// Counts one more request; returns whether the model was in memory.
-    pub(super) fn claim(&mut self, slot: usize, pool: usize, now: Instant) -> bool {
+    /// Counts one more request; returns whether the model is taken to be in memory, and whether
+    /// the agent says so.
+    pub(super) fn claim(&mut self, slot: usize, pool: usize, now: Instant) -> (bool, bool) {
         let claimed = &mut self.slots[slot];
         claimed.set_in_flight(claimed.in_flight + 1);
         self.pools[pool].claims += 1;
         let Some(member) = self.member_mut(slot, pool) else {
-            return false;
+            return (false, false);
         };
-        let was_warm = member.is_warm(now);
+        let (was_warm, is_loaded) = (member.is_warm(now), member.is_loaded);
         member.in_flight += 1;
         member.assumed_until = Some(now + STAYS_WARM);
         self.sort_by_warmth(slot, pool, now);
-        was_warm
+        if is_loaded {
+            self.slots[slot].doubt.asked(now);
+        }
+        (was_warm, is_loaded)
     }
 
     /// Counts one request less. `has_failed`: it is not known whether the model was loaded.
@@ -254,6 +261,7 @@ impl Fleet {
             ejection: None,
             ejections: 0,
             is_told_ejected: false,
+            doubt: Doubt::default(),
             registrations: facts.registrations,
             places: Vec::new(),
         };

@@ -90,6 +90,13 @@ impl Permit {
         &self.choice
     }
 
+    /// Notes that the agent has begun to answer.
+    pub fn answered(&mut self) {
+        if let Some((balancer, claim)) = &mut self.claim {
+            balancer.answered(claim);
+        }
+    }
+
     /// Gives the slot back and says what became of the attempt; a permit that is dropped without
     /// counts as cancelled.
     pub fn settle(mut self, outcome: Outcome, pace: Option<Pace>) {

@@ -86,6 +86,15 @@ pub struct Claim {
     pool: usize,
     started: Instant,
     was_warm: bool,
+    /// The agent has the model in memory and has not begun to answer.
+    is_awaited: bool,
+}
+
+impl Claim {
+    /// Returns whether it matters when the agent begins to answer.
+    pub fn is_awaited(&self) -> bool {
+        self.is_awaited
+    }
 }
 
 /// A slot that was given to a request.
@@ -181,6 +190,13 @@ impl State {
         }
     }
 
+    /// Notes that the agent has begun to answer a request.
+    pub fn answered(&mut self, claim: &mut Claim, now: Instant) {
+        if std::mem::take(&mut claim.is_awaited) {
+            self.fleet.slots[claim.slot].doubt.answered(now);
+        }
+    }
+
     /// Gives a slot back and learns from what became of the request.
     pub fn settle(&mut self, claim: Claim, outcome: Outcome, pace: Option<Pace>, now: Instant) {
         let Claim {
@@ -188,7 +204,15 @@ impl State {
             pool,
             started,
             was_warm,
+            is_awaited,
         } = claim;
+        if is_awaited {
+            let doubt = &mut self.fleet.slots[slot].doubt;
+            match outcome {
+                Outcome::Success => doubt.answered(now),
+                Outcome::Cancelled | Outcome::Failure(_) => doubt.gave_up(now),
+            }
+        }
         if let (Outcome::Success, Some(pace), true) = (outcome, pace, was_warm)
             && let Some(member) = self.fleet.member_mut(slot, pool)
         {
@@ -267,7 +291,7 @@ impl State {
     }
 
     fn claim(&mut self, slot: usize, pool: usize, choice: Choice, now: Instant) -> Grant {
-        let was_warm = self.fleet.claim(slot, pool, now);
+        let (was_warm, is_awaited) = self.fleet.claim(slot, pool, now);
         self.in_flight += 1;
         self.watch(slot, pool, now);
         Grant {
@@ -278,6 +302,7 @@ impl State {
                 pool,
                 started: now,
                 was_warm,
+                is_awaited,
             },
         }
     }

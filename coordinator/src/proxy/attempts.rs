@@ -132,7 +132,7 @@ impl Proxy {
     async fn try_agent(
         &self,
         asked: &Asked,
-        permit: Permit,
+        mut permit: Permit,
         tried: &mut Tried,
         story: &mut Story,
     ) -> Step {
@@ -154,7 +154,11 @@ impl Proxy {
             inference,
             patience,
         );
-        match sent.await {
+        let sent = sent.await;
+        if sent.is_ok() {
+            permit.answered();
+        }
+        match sent {
             Ok(answer) => match forward::failure_in(&answer) {
                 Some(failure) if tried.may_retry(inference) => {
                     permit.settle(Outcome::Failure(failure), None);
@@ -206,7 +210,7 @@ impl Proxy {
             failure,
         } = answered;
         let status = answer.head.status;
-        story.answered(status);
+        story.answered(status, Some(agent));
         let mut response = Response::new(ProxyBody::Whole(None));
         *response.status_mut() = status;
         let headers = response.headers_mut();

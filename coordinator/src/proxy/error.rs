@@ -180,6 +180,9 @@ pub enum ProxyError {
     /// All bodies together take as much memory as they may.
     #[error("too many large requests are being served, please try again")]
     NoMemory,
+    /// The bodies of one client take as much memory as they may.
+    #[error("too many large requests of this client are being served, please try again")]
+    ShareUsed,
     /// An agent has sent a request of this coordinator back to it.
     #[error(
         "the request came back to the coordinator: an agent's runtime address leads to the \
@@ -220,6 +223,7 @@ impl ProxyError {
             Self::BodyPaused(_) => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoMemory => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ShareUsed => StatusCode::TOO_MANY_REQUESTS,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Selector(error) => error.status(),
             Self::Aim(error) => error.status(),
@@ -247,7 +251,7 @@ impl ProxyError {
             Self::BadBody(_) | Self::NotJson(_) => "bad_request",
             Self::BodyPaused(_) => "body_paused",
             Self::TooLarge => "too_large",
-            Self::NoMemory => "no_memory",
+            Self::NoMemory | Self::ShareUsed => "no_memory",
             Self::Loop => "loop",
             Self::Selector(_) => "no_such_agent",
             Self::Aim(_) => "no_machine",
@@ -281,6 +285,7 @@ impl ProxyError {
             | Self::Aim(_)
             | Self::NotReached(_)
             | Self::NoMemory
+            | Self::ShareUsed
             | Self::Unreachable
             | Self::Failed(_) => self.to_string(),
         }
@@ -329,7 +334,10 @@ pub fn answer(dialect: Dialect, status: StatusCode, message: &str) -> Response<P
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, JSON);
-    if status == StatusCode::SERVICE_UNAVAILABLE {
+    if matches!(
+        status,
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+    ) {
         let retry_after = HeaderValue::from_static(RETRY_AFTER_SECONDS);
         headers.insert(header::RETRY_AFTER, retry_after);
     }

@@ -91,7 +91,8 @@ pub async fn attempt(
     let answered = async {
         let answer = upstream.send(link, request, repeat).await?;
         let (head, mut rest) = answer.into_parts();
-        let first = begin(&mut rest).await.map_err(SendError::Broken)?;
+        let first = begin(&mut rest).await;
+        let first = first.map_err(|error| SendError::Broken(error.into()))?;
         Ok((head, first, rest))
     };
     match timeout_at(sent + patience, answered).await {
@@ -103,7 +104,7 @@ pub async fn attempt(
             began: Instant::now(),
         }),
         Ok(Err(error @ SendError::NotConnected(..))) => Err(ForwardError::NotConnected(error)),
-        Ok(Err(SendError::Broken(error))) => Err(ForwardError::Broken(error.into())),
+        Ok(Err(SendError::Broken(error))) => Err(ForwardError::Broken(error)),
         Err(_elapsed) => Err(ForwardError::Silent(patience)),
     }
 }

@@ -18,7 +18,7 @@ use super::error::{self, Dialect};
 use super::route::List;
 use crate::registry::Registry;
 use crate::registry::candidates::Candidates;
-use crate::registry::snapshot::full_model_name;
+use crate::registry::snapshot::model_key;
 
 /// What stands for a time that nobody told.
 const NO_TIME: &str = "1970-01-01T00:00:00Z";
@@ -192,8 +192,8 @@ impl<'a> OpenAiModel<'a> {
 fn one(candidates: &Candidates, path: &str) -> Response<ProxyBody> {
     let name = path.strip_prefix("/v1/models/").unwrap_or_default();
     let name = percent_decode_str(name).decode_utf8_lossy();
-    let full = full_model_name(&name);
-    let is = |model: &&Model| model.name == name || model.name.eq_ignore_ascii_case(&full);
+    let key = model_key(&name);
+    let is = |model: &&Model| model.name == name || model_key(&model.name) == key;
     if let Some(model) = candidates.models().find(is) {
         return json(&OpenAiModel::of(model));
     }

@@ -2,7 +2,8 @@
 //! to whom. No slot is taken for them.
 //!
 //! [`aim`] decides who is asked, [`pass`] passes a request on to one machine byte for byte, [`each`]
-//! has several do it and tells what each of them said. [`upload`] is a body on its way, however long.
+//! has several do it and tells what each of them said. [`look`] finds out what a machine serves after
+//! that. [`upload`] is a body on its way, however long.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use serde_json::{Map, Value, json};
 use super::body::ProxyBody;
 use super::error::{self, Dialect, ProxyError};
 use super::peek::{Peek, Prefix};
-use super::route::{Inference, Machine};
+use super::route::{Inference, Machine, Route};
 use super::selector::Selection;
 use super::story::Story;
 use super::target::{self, HeldMemory, Target};
@@ -28,6 +29,7 @@ use aim::{Aim, AimError};
 
 pub mod aim;
 pub mod each;
+mod look;
 pub mod pass;
 pub mod upload;
 
@@ -37,6 +39,8 @@ pub struct Ask {
     pub head: Parts,
     /// Its body.
     pub body: Incoming,
+    /// Who asks.
+    pub client: u64,
     /// Its story.
     pub story: Story,
 }
@@ -48,7 +52,7 @@ pub struct Errand {
     uri: Uri,
     headers: HeaderMap,
     dialect: Dialect,
-    is_change: bool,
+    changes_models: bool,
     repeat: Repeat,
 }
 
@@ -66,14 +70,21 @@ pub async fn answer(
     proxy: &Proxy,
     machine: Machine,
     selection: &Selection,
-    Ask { head, body, story }: Ask,
+    ask: Ask,
 ) -> Response<ProxyBody> {
+    let Ask {
+        head,
+        body,
+        client,
+        story,
+    } = ask;
     let dialect = Dialect::of(head.uri.path());
     let errand = match Errand::new(proxy, &head, machine.is_change()) {
         Ok(errand) => errand,
         Err(error) => return refuse(dialect, &error, story),
     };
-    let (aimed, body) = match find(proxy, machine, selection, (&head.headers, body)).await {
+    let asked = (&head.headers, body, client);
+    let (aimed, body) = match find(proxy, machine, selection, asked).await {
         Ok(found) => found,
         Err(error) => return refuse(dialect, &error, story),
     };
@@ -94,7 +105,7 @@ pub async fn answer(
         (aimed, body) => {
             let body = match body {
                 Arrived::Whole(body) => Ok(body),
-                Arrived::Passing(body) => target::collect(body, &proxy.0.memory).await,
+                Arrived::Passing(body) => target::collect(body, &proxy.0.memory, client).await,
             };
             match (aimed, body) {
                 (_, Err(error)) => refuse(dialect, &error, story),
@@ -111,7 +122,9 @@ pub async fn answer(
 
 /// Passes a request on to the one agent that it names.
 pub async fn pass_to(proxy: &Proxy, agent: AgentId, ask: Ask) -> Response<ProxyBody> {
-    let Ask { head, body, story } = ask;
+    let Ask {
+        head, body, story, ..
+    } = ask;
     let dialect = Dialect::of(head.uri.path());
     let is_change = head.method != Method::GET && head.method != Method::HEAD;
     let contact = match proxy.registry().get(agent) {
@@ -128,7 +141,7 @@ pub async fn pass_to(proxy: &Proxy, agent: AgentId, ask: Ask) -> Response<ProxyB
 /// Returns whether any agent, routable or not, has a model.
 pub fn know(proxy: &Proxy, model: &str) -> bool {
     let agents = proxy.registry().snapshot();
-    agents.iter().any(|agent| aim::has_model(agent, model))
+    agents.iter().any(|agent| agent.has_model(model))
 }
 
 /// Has some agent say what it thinks of a request that names no model, once and without a slot.
@@ -156,7 +169,7 @@ pub async fn ask_any(
         uri: target.uri,
         headers: target.headers,
         dialect: inference.dialect,
-        is_change: false,
+        changes_models: false,
         repeat: Repeat::Never,
     };
     pass::whole(proxy, &contacts, errand, (target.body, target.held), story).await
@@ -167,10 +180,10 @@ async fn find(
     proxy: &Proxy,
     machine: Machine,
     selection: &Selection,
-    (headers, body): (&HeaderMap, Incoming),
+    (headers, body, client): (&HeaderMap, Incoming, u64),
 ) -> Result<(Result<Aim, AimError>, Arrived), ProxyError> {
     let (body, model) = if machine.needs_model() && *selection == Selection::Any {
-        let body = target::collect(body, &proxy.0.memory).await?;
+        let body = target::collect(body, &proxy.0.memory, client).await?;
         let model = model_of(machine, headers, &body.0);
         (Arrived::Whole(body), model)
     } else {
@@ -197,7 +210,7 @@ fn model_of(machine: Machine, headers: &HeaderMap, body: &[u8]) -> Option<String
 /// Says of the cloud what holds for a fleet: what each machine thinks of it is that machine's.
 fn status(mut story: Story) -> Response<ProxyBody> {
     let body = json!({ "cloud": { "disabled": false, "source": "none" } });
-    story.answered(StatusCode::OK);
+    story.answered(StatusCode::OK, None);
     story.ended(Outcome::Success, 0, 0, [b"", b""]);
     json_answer(StatusCode::OK, body.to_string())
 }
@@ -221,7 +234,10 @@ impl Errand {
             uri: head.uri.clone(),
             headers: forward::headers_for_agents(&head.headers, hop),
             dialect: Dialect::of(head.uri.path()),
-            is_change,
+            changes_models: match Route::find(&head.method, head.uri.path()) {
+                Ok(Route::Machine(machine)) => machine.changes_models(),
+                Ok(Route::Inference(_) | Route::List(_)) | Err(_) => false,
+            },
             repeat: if is_change {
                 Repeat::Never
             } else {

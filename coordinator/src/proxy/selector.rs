@@ -275,6 +275,7 @@ mod tests {
             link: Link::Direct(([127, 0, 0, 1], 1).into()),
             status: AgentStatus::Online,
             reason: None,
+            warning: None,
             draining: false,
             metrics: None,
             in_flight: 0,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use ollama_coordinator_common::id::AgentId;
 use ollama_coordinator_common::protocol::request::{Protocol, RequestOutcome};
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -210,14 +211,17 @@ impl Story {
         }
     }
 
-    /// The first bytes of the body are there and go to the client with this status.
-    pub fn answered(&mut self, status: StatusCode) {
+    /// The first bytes of the body are there and go to the client with this status. `agent` says
+    /// whose they are, of those that were tried; `None`: the last one's, if any was.
+    pub fn answered(&mut self, status: StatusCode, agent: Option<AgentId>) {
         let now = Instant::now();
         let (protocol, model, queued, agent) = {
             let mut progress = self.record.progress.lock();
             progress.status = Some(status.as_u16());
             progress.answered = Some(now);
-            let agent = progress.attempts.last().map(|last| last.agent);
+            let last = progress.attempts.last().map(|last| last.agent);
+            let agent = agent.or(last);
+            progress.agent = agent;
             let model = Arc::clone(&progress.model);
             (progress.protocol, model, progress.queued, agent)
         };
@@ -236,7 +240,10 @@ impl Story {
         let (attempts, queue, attempt) = {
             let progress = self.record.progress.lock();
             let until = progress.answered.unwrap_or_else(Instant::now);
-            let attempt = progress.attempts.last().map(|last| until - last.started);
+            let attempt = progress.answering().map(|attempt| {
+                let ended = attempt.end.map_or(until, |(at, _)| at);
+                ended.min(until) - attempt.started
+            });
             (progress.attempts.len(), progress.queued(until), attempt)
         };
         let id = HeaderValue::from_str(self.id()).expect("an id is a header value");

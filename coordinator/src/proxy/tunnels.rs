@@ -12,6 +12,7 @@ use ollama_coordinator_common::id::{AgentId, SessionId};
 use ollama_coordinator_common::protocol::tunnel::{
     CONNECTION_WINDOW, MAX_HEADERS, NOT_SENT, PING_EVERY, PING_TIMEOUT, SEND_BUFFER, STREAM_WINDOW,
 };
+use ollama_coordinator_common::secret::SecretHash;
 use parking_lot::RwLock;
 use socket2::SockRef;
 use tokio::net::TcpStream;
@@ -19,6 +20,7 @@ use tokio::net::TcpStream;
 use super::upstream::RequestBody;
 use crate::registry::Registry;
 use crate::registry::agent::TunnelId;
+use crate::registry::table::TunnelError;
 use crate::stall::StallGuard;
 
 type Socket = TokioIo<StallGuard<TcpStream>>;
@@ -35,7 +37,7 @@ struct Shared {
 
 /// Why a connection does not become a tunnel.
 #[derive(Debug, thiserror::Error)]
-enum OpenError {
+enum BeginError {
     #[error("the connection was not upgraded")]
     NotUpgraded(#[source] hyper::Error),
     #[error("the agent spoke out of turn")]
@@ -66,12 +68,18 @@ impl Tunnels {
         self.0.senders.read().len()
     }
 
-    /// Makes a connection the agent's tunnel, as soon as it is upgraded, until it ends.
-    pub fn take(&self, id: AgentId, session: SessionId, upgrade: OnUpgrade) {
+    /// Makes a connection the tunnel of an agent's session, as soon as it is upgraded.
+    pub fn open(
+        &self,
+        (id, session): (AgentId, SessionId),
+        secret: Option<SecretHash>,
+        upgrade: OnUpgrade,
+    ) -> Result<(), TunnelError> {
+        self.0.registry.may_open_tunnel(id, secret, session)?;
         let tunnels = self.clone();
         #[expect(clippy::disallowed_methods, reason = "ends with its connection")]
         tokio::spawn(async move {
-            match open(upgrade).await {
+            match begin(upgrade).await {
                 Ok((sender, connection)) => {
                     tunnels.carry((id, session), sender, connection).await;
                 }
@@ -81,6 +89,7 @@ impl Tunnels {
                 }
             }
         });
+        Ok(())
     }
 
     /// Closes a tunnel once the requests in it have ended.
@@ -109,16 +118,16 @@ impl Tunnels {
     }
 }
 
-async fn open(
+async fn begin(
     upgrade: OnUpgrade,
 ) -> Result<
     (
         SendRequest<RequestBody>,
         Connection<Socket, RequestBody, TokioExecutor>,
     ),
-    OpenError,
+    BeginError,
 > {
-    let upgraded = upgrade.await.map_err(OpenError::NotUpgraded)?;
+    let upgraded = upgrade.await.map_err(BeginError::NotUpgraded)?;
     let socket = socket_of(upgraded)?;
     http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -131,27 +140,27 @@ async fn open(
         .keep_alive_while_idle(true)
         .handshake(socket)
         .await
-        .map_err(OpenError::Handshake)
+        .map_err(BeginError::Handshake)
 }
 
 /// Takes the socket itself, so that nothing stands between it and HTTP/2, and has the system
 /// notice a dead peer and keep little that is not sent yet, so that no bulk holds up what is urgent.
-fn socket_of(upgraded: Upgraded) -> Result<Socket, OpenError> {
+fn socket_of(upgraded: Upgraded) -> Result<Socket, BeginError> {
     let parts = upgraded
         .downcast::<Socket>()
         .expect("the server serves such sockets");
     if !parts.read_buf.is_empty() {
-        return Err(OpenError::OutOfTurn);
+        return Err(BeginError::OutOfTurn);
     }
     let stream = parts.io.inner().stream();
     let socket = SockRef::from(stream);
     #[cfg(target_os = "linux")]
     socket
         .set_tcp_user_timeout(Some(PING_EVERY + PING_TIMEOUT))
-        .map_err(OpenError::Socket)?;
+        .map_err(BeginError::Socket)?;
     #[cfg(any(target_os = "linux", target_os = "macos"))]
     socket
         .set_tcp_notsent_lowat(NOT_SENT)
-        .map_err(OpenError::Socket)?;
+        .map_err(BeginError::Socket)?;
     Ok(parts.io)
 }

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use axum::http::uri::{Authority, Parts, Scheme};
-use axum::http::{HeaderValue, Request, Response, Uri, Version, header};
+use axum::http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
@@ -33,6 +33,8 @@ use crate::registry::agent::{Link, TunnelId};
 
 /// How long an idle connection to an agent is kept.
 const IDLE_FOR: Duration = Duration::from_mins(1);
+/// The most headers of an answer; hyper's own limit of 100 is too low for some.
+const MAX_HEADERS: usize = 256;
 /// The most idle connections that are kept to one agent.
 const MAX_IDLE: usize = 256;
 
@@ -78,7 +80,7 @@ pub enum SendError {
     NotConnected(#[from] NotConnected),
     /// The connection broke after the request was sent.
     #[error("the connection broke before an answer began")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] BoxError),
 }
 
 /// Why a request has not reached a runtime.
@@ -132,7 +134,7 @@ impl UpstreamClient {
             if never_arrived(&error) {
                 NotConnected::Refused(error).into()
             } else {
-                SendError::Broken(error)
+                SendError::Broken(error.into())
             }
         })?;
         Ok(answer.map(|incoming| UpstreamBody {
@@ -210,9 +212,11 @@ impl UpstreamClient {
             .map_err(|_elapsed| failed(io::ErrorKind::TimedOut.into()))?
             .map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+        let (sender, connection) = http1::Builder::new()
+            .max_headers(MAX_HEADERS)
+            .handshake(TokioIo::new(stream))
             .await
-            .map_err(SendError::Broken)?;
+            .map_err(|error| SendError::Broken(error.into()))?;
         let host = HeaderValue::from_str(&addr.to_string()).expect("an address is a header value");
         Ok(Box::new(Wire {
             addr,
@@ -247,7 +251,11 @@ impl UpstreamClient {
                 answer.as_mut().poll(context)
             })
         });
-        let answer = answer.await.map_err(SendError::Broken)?;
+        let answer = answer.await.map_err(|e| SendError::Broken(e.into()))?;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let error = "it switched to another protocol, which nobody had asked for";
+            return Err(SendError::Broken(error.into()));
+        }
         Ok(answer.map(|incoming| UpstreamBody {
             incoming,
             has_ended: false,

@@ -8,10 +8,10 @@ use chrono::{DateTime, Utc};
 use ollama_coordinator_common::id::{AgentId, SessionId};
 use ollama_coordinator_common::protocol::runtime::{RuntimeReport, RuntimeStatus};
 use ollama_coordinator_common::protocol::system::Metrics;
-use ollama_coordinator_common::protocol::view::{AgentStatus, UnroutableReason};
+use ollama_coordinator_common::protocol::view::{AgentStatus, AgentWarning, UnroutableReason};
 use tokio::time::Instant;
 
-use super::lease::Lease;
+use super::lease::{Lease, Trust};
 use super::routing::RoutingFacts;
 use super::snapshot::AgentSnapshot;
 use crate::storage::agent::StoredAgent;
@@ -120,6 +120,16 @@ impl AgentRecord {
         }
     }
 
+    /// Returns how far the agent is trusted; `None`: it is offline.
+    pub(super) fn trust(&self) -> Option<Trust> {
+        self.lease.map(|lease| lease.trust())
+    }
+
+    /// Returns what is unusual about it, though it works.
+    pub(super) fn warning(&self) -> Option<AgentWarning> {
+        (self.trust() == Some(Trust::Kept)).then_some(AgentWarning::HeartbeatsMissing)
+    }
+
     /// Returns why the agent may not get requests; `None` when it may.
     pub(super) fn unroutable(&self) -> Option<UnroutableReason> {
         let ejected = self.is_ejected.then_some(UnroutableReason::Ejected);
@@ -218,6 +228,7 @@ impl AgentRecord {
             metrics: self.metrics.clone(),
             in_flight: Arc::clone(&self.in_flight),
             is_routable: self.unroutable_but_for_ejection().is_none(),
+            is_suspect: self.trust().is_some_and(|trust| trust != Trust::Full),
             registrations: self.registrations,
         }
     }
@@ -236,6 +247,7 @@ impl AgentRecord {
             link: self.link(),
             status: self.status(),
             reason: self.unroutable(),
+            warning: self.warning(),
             draining: self.is_draining(),
             last_seen: self.last_seen(now),
             metrics: self.metrics.clone(),

@@ -12,6 +12,10 @@ const MAX_HEARTBEATS_PER_SECOND: usize = 2_000;
 const MAX_INTERVAL: Duration = Duration::from_mins(1);
 /// Above this interval two missed heartbeats are enough, because waiting for three takes too long.
 const LONG_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a heartbeat may be late before its agent is suspect, where half of the TTL is not less.
+const LATE: Duration = Duration::from_secs(5);
+/// How many TTLs an answering runtime keeps its agent online when heartbeats are missing.
+const KEPT_FOR: u32 = 5;
 /// Silence that is tolerated after the coordinator itself was away, whatever the TTL.
 const MIN_GRACE: Duration = Duration::from_secs(15);
 
@@ -71,6 +75,14 @@ pub struct Terms {
     pub ttl: Duration,
 }
 
+impl Terms {
+    /// Returns the silence after which an agent is suspect: at the latest when half of its TTL is
+    /// over, which leaves the other half to find out whether its runtime answers.
+    fn suspect_after(&self) -> Duration {
+        (self.interval + LATE).min(self.ttl / 2)
+    }
+}
+
 impl From<Terms> for LeaseTerms {
     fn from(terms: Terms) -> Self {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -88,6 +100,27 @@ pub struct Lease {
     renewed_at: Instant,
     deadline: Instant,
     benefit_of_doubt: bool,
+    suspicion: Option<Suspicion>,
+}
+
+/// What is known of an agent whose heartbeat is clearly missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Suspicion {
+    /// Whether its runtime was the last to answer, since it became suspect or its TTL was over.
+    is_answered: bool,
+    /// When its TTL was first over.
+    kept_since: Option<Instant>,
+}
+
+/// How far an agent whose lease runs is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// Its heartbeats come.
+    Full,
+    /// One is clearly missing: its runtime is tried, and others are asked first.
+    Suspect,
+    /// Its TTL is over, but its runtime answers.
+    Kept,
 }
 
 impl Lease {
@@ -98,6 +131,7 @@ impl Lease {
             renewed_at: now,
             deadline: now + terms.ttl,
             benefit_of_doubt: false,
+            suspicion: None,
         }
     }
 
@@ -108,12 +142,57 @@ impl Lease {
             renewed_at: now,
             deadline: now + grace,
             benefit_of_doubt: true,
+            suspicion: None,
         }
     }
 
-    /// Returns when the lease runs out.
-    pub fn deadline(&self) -> Instant {
-        self.deadline
+    /// Returns when something is to be decided: that the agent is suspect, else that it is offline.
+    pub fn next_decision(&self) -> Instant {
+        if self.suspicion.is_some() {
+            self.deadline
+        } else {
+            let left = self.terms.ttl.saturating_sub(self.terms.suspect_after());
+            self.deadline - left
+        }
+    }
+
+    /// Returns how far the agent is trusted.
+    pub fn trust(&self) -> Trust {
+        match self.suspicion {
+            None => Trust::Full,
+            Some(suspicion) if suspicion.kept_since.is_none() => Trust::Suspect,
+            Some(_) => Trust::Kept,
+        }
+    }
+
+    /// Suspects the agent, because a heartbeat is clearly missing.
+    pub fn suspect(&mut self) {
+        self.suspicion.get_or_insert(Suspicion {
+            is_answered: false,
+            kept_since: None,
+        });
+    }
+
+    /// Notes what was found at the address of an agent; it matters only when that is suspect.
+    pub fn runtime_was_tried(&mut self, has_answered: bool) {
+        if let Some(suspicion) = &mut self.suspicion {
+            suspicion.is_answered = has_answered;
+        }
+    }
+
+    /// Prolongs a lease that has run out by one TTL if its runtime has answered meanwhile, a few
+    /// times at most; returns whether it did.
+    pub fn keep(&mut self, now: Instant) -> bool {
+        let Some(suspicion) = self.suspicion.as_mut().filter(|s| s.is_answered) else {
+            return false;
+        };
+        let since = *suspicion.kept_since.get_or_insert(now);
+        if now.saturating_duration_since(since) >= self.terms.ttl * KEPT_FOR {
+            return false;
+        }
+        suspicion.is_answered = false;
+        self.deadline = now + self.terms.ttl;
+        true
     }
 
     /// Returns the terms that were granted.
@@ -230,5 +309,33 @@ mod tests {
         assert!(lease.is_expired(now + Duration::from_secs(4)));
         assert!(!lease.is_overdue(now + Duration::from_millis(1_500)));
         assert!(lease.is_overdue(now + Duration::from_millis(1_501)));
+    }
+
+    #[rstest]
+    #[case(1_000, 4_000, 2_000)]
+    #[case(5_000, 16_000, 8_000)]
+    #[case(10_000, 31_000, 15_000)]
+    #[case(60_000, 130_000, 65_000)]
+    #[case(1_000, 60_000, 6_000)]
+    #[tokio::test(start_paused = true)]
+    async fn agent_is_suspect_early_enough_to_be_tried_before_its_ttl_is_over(
+        #[case] interval_ms: u64,
+        #[case] ttl_ms: u64,
+        #[case] suspect_ms: u64,
+    ) {
+        let terms = Terms {
+            interval: Duration::from_millis(interval_ms),
+            ttl: Duration::from_millis(ttl_ms),
+        };
+        let now = Instant::now();
+        let mut lease = Lease::grant(terms, now);
+
+        assert_eq!(
+            lease.next_decision(),
+            now + Duration::from_millis(suspect_ms)
+        );
+        assert!(terms.suspect_after() >= terms.interval);
+        lease.suspect();
+        assert_eq!(lease.next_decision(), now + terms.ttl);
     }
 }

@@ -25,6 +25,8 @@ pub struct RoutingFacts {
     pub in_flight: Arc<AtomicU32>,
     /// Whether anything but an ejection speaks against it.
     pub is_routable: bool,
+    /// Whether its heartbeats are missing, so that others should be asked first.
+    pub is_suspect: bool,
     /// How often it has registered.
     pub registrations: u64,
 }

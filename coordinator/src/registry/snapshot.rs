@@ -12,7 +12,7 @@ use ollama_coordinator_common::protocol::runtime::{
 };
 use ollama_coordinator_common::protocol::system::{Metrics, SystemInfo};
 use ollama_coordinator_common::protocol::tunnel::LinkKind;
-use ollama_coordinator_common::protocol::view::{AgentStatus, UnroutableReason};
+use ollama_coordinator_common::protocol::view::{AgentStatus, AgentWarning, UnroutableReason};
 use serde::{Serialize, Serializer};
 
 use super::agent::Link;
@@ -29,6 +29,8 @@ pub struct AgentSnapshot {
     pub status: AgentStatus,
     /// Why it got no requests; `None`: it was routable.
     pub reason: Option<UnroutableReason>,
+    /// What was unusual about it, though it worked.
+    pub warning: Option<AgentWarning>,
     /// Whether it was being emptied.
     pub draining: bool,
     /// When it was last heard of.
@@ -62,7 +64,7 @@ impl AgentSnapshot {
 }
 
 /// Returns the model's name with its tag: a name without one means `:latest`.
-pub fn full_model_name(model: &str) -> String {
+fn full_model_name(model: &str) -> String {
     let last_part = model.rsplit('/').next().unwrap_or(model);
     if last_part.contains(':') {
         model.to_owned()
@@ -71,15 +73,30 @@ pub fn full_model_name(model: &str) -> String {
     }
 }
 
-/// Returns what all names have in common that Ollama takes for one: tagged, in lower case.
+/// Returns what all names have in common that Ollama takes for one: tagged, in lower case, without
+/// its own registry and namespace.
 pub fn model_key(model: &str) -> Cow<'_, str> {
     let last_part = model.rsplit('/').next().unwrap_or(model);
     let is_full = last_part.contains(':') && !model.bytes().any(|byte| byte.is_ascii_uppercase());
     if is_full {
-        Cow::Borrowed(model)
+        Cow::Borrowed(without_defaults(model))
     } else {
-        Cow::Owned(full_model_name(model).to_ascii_lowercase())
+        let full = full_model_name(model).to_ascii_lowercase();
+        Cow::Owned(without_defaults(&full).to_owned())
     }
+}
+
+/// Leaves out of a name in lower case what Ollama fills in by itself.
+fn without_defaults(model: &str) -> &str {
+    let schemeless = model
+        .strip_prefix("https://")
+        .or_else(|| model.strip_prefix("http://"));
+    let model = schemeless.unwrap_or(model);
+    // Before a single slash stands a namespace, never a host.
+    let below = model.strip_prefix("registry.ollama.ai/");
+    let model = below.filter(|rest| rest.contains('/')).unwrap_or(model);
+    let below = model.strip_prefix("library/");
+    below.filter(|rest| !rest.contains('/')).unwrap_or(model)
 }
 
 impl Serialize for AgentSnapshot {
@@ -95,6 +112,7 @@ impl Serialize for AgentSnapshot {
             status: self.status,
             routable: self.reason.is_none(),
             reason: self.reason,
+            warning: self.warning,
             draining: self.draining,
             ollama_version: stored.runtime.version.as_deref(),
             runtime: DocumentRuntime {
@@ -132,6 +150,7 @@ struct Document<'a> {
     status: AgentStatus,
     routable: bool,
     reason: Option<UnroutableReason>,
+    warning: Option<AgentWarning>,
     draining: bool,
     ollama_version: Option<&'a str>,
     runtime: DocumentRuntime<'a>,
@@ -172,5 +191,24 @@ mod tests {
         assert_eq!(full_model_name(model), full);
         assert_eq!(model_key(&model.to_uppercase()), full.to_ascii_lowercase());
         assert_eq!(model_key(full), full);
+    }
+
+    #[rstest]
+    #[case("library/x")]
+    #[case("registry.ollama.ai/library/x")]
+    #[case("https://Registry.Ollama.ai/library/X:latest")]
+    fn names_in_ollamas_own_library_are_one(#[case] model: &str) {
+        assert_eq!(model_key(model), "x:latest");
+        let full = full_model_name(model).to_ascii_lowercase();
+        assert_eq!(model_key(&full), "x:latest");
+    }
+
+    #[rstest]
+    #[case("registry.ollama.ai/me/x:1b", "me/x:1b")]
+    #[case("hf.co/library/x:1b", "hf.co/library/x:1b")]
+    #[case("registry.ollama.ai/x:1b", "registry.ollama.ai/x:1b")]
+    #[case("me/library:1b", "me/library:1b")]
+    fn names_elsewhere_are_not(#[case] model: &str, #[case] key: &str) {
+        assert_eq!(model_key(model), key);
     }
 }

@@ -253,7 +253,7 @@ impl AgentTable {
             .records
             .entry(id)
             .or_insert_with(|| AgentRecord::new(Arc::clone(&next)));
-        let was_online = record.lease.is_some();
+        let (was_online, was_kept) = (record.lease.is_some(), record.warning().is_some());
         let before = Arc::clone(&record.stored);
         if next.session != before.session {
             record.contest = before
@@ -292,6 +292,7 @@ impl AgentTable {
         match (is_new, was_online) {
             (true, _) => self.note(id, now, Transition::Joined),
             (false, false) => self.note(id, now, Transition::Returned),
+            (false, true) if was_kept => self.note(id, now, Transition::Returned),
             (false, true) if changed => self.note(id, now, Transition::Changed),
             (false, true) => self.route(id),
         }
@@ -373,18 +374,18 @@ impl AgentTable {
             (false, false) | (true, true) => {}
         }
         record.lease = lease;
-        let Some(deadline) = lease.map(|lease| lease.deadline()) else {
+        let Some(due) = lease.map(|lease| lease.next_decision()) else {
             return;
         };
         match record.scheduled {
-            Some(scheduled) if scheduled <= deadline => return,
+            Some(scheduled) if scheduled <= due => return,
             Some(scheduled) => {
                 self.deadlines.remove(&(scheduled, id));
             }
             None => {}
         }
-        record.scheduled = Some(deadline);
-        self.deadlines.insert((deadline, id));
+        record.scheduled = Some(due);
+        self.deadlines.insert((due, id));
     }
 
     /// Notes that an agent changed in a way that may matter for routing.

@@ -12,11 +12,18 @@ use super::snapshot::AgentSnapshot;
 pub enum Transition {
     /// It registered for the first time.
     Joined(AgentSnapshot),
-    /// It is heard of again after having been offline.
+    /// It is heard of again after having been silent for longer than its lease.
     Returned(AgentSnapshot),
     /// It was silent for longer than its lease.
     Expired {
         /// The agent, now offline.
+        agent: AgentSnapshot,
+        /// How long it has been silent.
+        silent_for: Duration,
+    },
+    /// It was silent for longer than its lease, but its runtime answers: it stays online for now.
+    HeartbeatsMissing {
+        /// The agent.
         agent: AgentSnapshot,
         /// How long it has been silent.
         silent_for: Duration,
@@ -62,10 +69,15 @@ impl Transition {
                 tracing::info!(agent.name = agent.name(), agent.id = %agent.id(), "Agent is back");
             }
             Self::Expired { agent, silent_for } => {
-                let silent_ms = u64::try_from(silent_for.as_millis()).unwrap_or(u64::MAX);
                 tracing::warn!(
-                    agent.name = agent.name(), agent.id = %agent.id(), silent_ms,
+                    agent.name = agent.name(), agent.id = %agent.id(), silent_ms = ms(*silent_for),
                     "Agent is offline: its lease ran out"
+                );
+            }
+            Self::HeartbeatsMissing { agent, silent_for } => {
+                tracing::warn!(
+                    agent.name = agent.name(), agent.id = %agent.id(), silent_ms = ms(*silent_for),
+                    "Agent is silent, but its runtime answers: it stays online for now"
                 );
             }
             Self::Left(agent) => {
@@ -101,4 +113,8 @@ impl Transition {
             ),
         }
     }
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,18 +1,19 @@
 //! Which agent gets a request, as seen from outside.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use http::StatusCode;
-use ollama_coordinator_common::protocol::runtime::LoadedModel;
 use ollama_coordinator_common::protocol::view::UnroutableReason;
 use ollama_simulator::runtime::ScriptedRuntime;
 use ollama_simulator::runtime::script::{FailureMode, RuntimeScript};
 use ollama_simulator::wait::{PATIENCE, wait_for};
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::support::agent::FakeAgent;
 use crate::support::api::{Answer, Api};
-use crate::support::chat::{MODEL, ask, chat, joined};
+use crate::support::chat::{ask, chat, in_memory, joined};
 use crate::support::coordinator::TestCoordinator;
 
 /// Starts a runtime that serves so many at once, and an agent that says so.
@@ -49,19 +50,37 @@ async fn agent_with_the_model_in_memory_comes_first() {
     let coordinator = TestCoordinator::new().await;
     let (cold, _) = joined(coordinator.api, RuntimeScript::default()).await;
     let (warm, mut agent) = joined(coordinator.api, RuntimeScript::default()).await;
-    agent.report.loaded_models = vec![LoadedModel {
-        name: format!("{MODEL}:latest"),
-        size: None,
-        size_vram: None,
-        expires_at: None,
-        context_length: None,
-    }];
+    agent.report.loaded_models = vec![in_memory()];
     agent.register(coordinator.api).await;
 
     ask(coordinator.api, 10).await;
 
     let counts = [&cold, &warm].map(|runtime| runtime.recent_requests_to("/api/chat"));
     assert_eq!(counts, [0, 10]);
+}
+
+#[tokio::test]
+async fn agent_that_hangs_with_the_model_in_memory_is_asked_last() {
+    let coordinator = TestCoordinator::new().await;
+    let api = coordinator.api;
+    let (_cold, other) = joined(api, RuntimeScript::default()).await;
+    let (hung, mut agent) = joined(api, RuntimeScript::default()).await;
+    agent.report.loaded_models = vec![in_memory()];
+    agent.register(api).await;
+    hung.set_failure(FailureMode::Stall { after_bytes: 0 })
+        .await;
+    let mut waiting = JoinSet::new();
+    waiting.spawn(async move { api.post("/api/chat", &chat("hi")).await.status });
+    let in_flight = async || hung.in_flight();
+    wait_for("asked", PATIENCE, in_flight, |count| *count == 1).await;
+
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(30)).await;
+    tokio::time::resume();
+
+    let answer = api.post("/api/chat", &chat("hi")).await;
+    let by = answer.header("x-coordinator-agent").to_owned();
+    assert_eq!((answer.status, by), (StatusCode::OK, other.id.to_string()));
 }
 
 #[tokio::test]

@@ -87,11 +87,15 @@ async fn everybody_is_heard_of(fleet: &Fleet, machine: &Machine, agents: usize) 
     .await;
 }
 
+/// Counts whose lease ran out, whether their runtime answered or not.
 async fn expired_leases(machine: &Machine) -> u64 {
     let page = machine.api.get("/metrics").await.text().await;
-    let name = "ollama_coordinator_expired_leases_total ";
-    let line = page.lines().find_map(|line| line.strip_prefix(name));
-    line.expect("the metric is there")
-        .parse()
-        .expect("it is a number")
+    let count = |name: &str| -> u64 {
+        let name = format!("ollama_coordinator_{name}_total ");
+        let line = page.lines().find_map(|line| line.strip_prefix(&name));
+        line.expect("the metric is there")
+            .parse()
+            .expect("it is a number")
+    };
+    count("expired_leases") + count("missing_heartbeats")
 }

@@ -444,11 +444,45 @@ async fn machine_without_an_agent_is_looked_at_after_a_change() {
     let pulled = coordinator.api.post(PULL, &pull).await;
 
     assert_eq!(pulled.status, StatusCode::OK);
-    let has_it = |agent: &ollama_coordinator_common::protocol::view::AgentView| {
-        agent.models.iter().any(|model| model.name == A)
+    let agent = coordinator.api.agent(id).await;
+    assert!(
+        agent.models.iter().any(|model| model.name == A),
+        "{agent:?}"
+    );
+}
+
+#[rstest]
+#[case::one_in_lines("gpu-1", true)]
+#[case::one_at_once("gpu-1", false)]
+#[case::several_in_lines("all", true)]
+#[case::several_at_once("all", false)]
+#[tokio::test]
+async fn model_that_was_changed_here_is_there_or_gone_from_then_on(
+    #[case] who: &str,
+    #[case] stream: bool,
+) {
+    let fleet = Fleet::with_models(&[&[], &[]]).await;
+    let model = json!({ "model": "a", "stream": stream });
+    let ask = async || {
+        let chat = json!({ "model": "a", "messages": [], "stream": false });
+        fleet.post("/api/chat", &chat).await.status
     };
-    coordinator
-        .api
-        .wait_for_agent(id, "has the model", has_it)
+    assert_eq!(ask().await, StatusCode::NOT_FOUND);
+
+    fleet
+        .post(&format!("{PULL}?agent={who}"), &model)
+        .await
+        .text()
         .await;
+    assert_eq!(ask().await, StatusCode::OK);
+    let copy = json!({ "source": "a", "destination": "b" });
+    fleet.post("/api/copy", &copy).await.text().await;
+    let copied = json!({ "model": "b", "messages": [], "stream": false });
+    assert_eq!(
+        fleet.post("/api/chat", &copied).await.status,
+        StatusCode::OK
+    );
+    fleet.delete("/api/delete", &model).await.text().await;
+
+    assert_eq!(ask().await, StatusCode::NOT_FOUND);
 }

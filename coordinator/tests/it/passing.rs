@@ -6,6 +6,8 @@ use ollama_simulator::runtime::ScriptedRuntime;
 use ollama_simulator::runtime::script::{FailureMode, RuntimeScript};
 use rstest::rstest;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::support::agent::FakeAgent;
 use crate::support::api::request;
@@ -118,4 +120,59 @@ async fn joined(coordinator: &TestCoordinator, kind: RuntimeKind) -> (FakeUpstre
     agent.runtime = upstream.addr;
     agent.join(coordinator.api).await;
     (upstream, agent)
+}
+
+#[rstest]
+#[case::ollama("/api/chat", "/error")]
+#[case::openai("/v1/chat/completions", "/error/message")]
+#[case::machine("/api/show", "/error")]
+#[tokio::test]
+async fn switch_of_protocols_that_nobody_asked_for_is_a_broken_answer(
+    #[case] path: &str,
+    #[case] message: &str,
+) {
+    const SWITCH: &str =
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n";
+    let coordinator = TestCoordinator::new().await;
+    let upstream = FakeUpstream::start(SWITCH).await;
+    let mut agent = FakeAgent::new("gpu").with_models(&["a:latest"]);
+    agent.runtime = upstream.addr;
+    agent.join(coordinator.api).await;
+
+    let mut answer = coordinator
+        .api
+        .send(request(Method::POST, path, r#"{"model":"a"}"#))
+        .await;
+
+    assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
+    let body: Value = answer.json().await;
+    assert!(
+        body.pointer(message).is_some_and(Value::is_string),
+        "{body}"
+    );
+}
+
+#[tokio::test]
+async fn answer_with_many_headers_passes_with_all_of_them() {
+    let coordinator = TestCoordinator::new().await;
+    let many = (0..200).map(|n| format!("x-header-{n}: {n}\r\n"));
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n{}\r\n{{}}",
+        many.collect::<String>()
+    );
+    let upstream = FakeUpstream::start(answer.leak()).await;
+    let mut agent = FakeAgent::new("gpu").with_models(&["a:latest"]);
+    agent.runtime = upstream.addr;
+    agent.join(coordinator.api).await;
+
+    // The client of the other tests takes no more than a hundred.
+    let mut client = TcpStream::connect(coordinator.api.addr()).await.unwrap();
+    let ask = "POST /api/chat HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+        content-length: 13\r\n\r\n{\"model\":\"a\"}";
+    client.write_all(ask.as_bytes()).await.unwrap();
+    let mut passed = String::new();
+    client.read_to_string(&mut passed).await.unwrap();
+
+    assert!(passed.starts_with("HTTP/1.1 200 OK\r\n"), "{passed}");
+    assert!(passed.contains("x-header-199: 199\r\n"), "{passed}");
 }

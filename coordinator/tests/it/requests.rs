@@ -10,7 +10,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::support::api::{Answer, Api, request};
-use crate::support::chat::{ask, chat, joined};
+use crate::support::chat::{ask, chat, in_memory, joined};
 use crate::support::coordinator::TestCoordinator;
 
 const CHAT: &str = "/api/chat";
@@ -44,6 +44,35 @@ async fn answered_request_is_remembered_with_how_it_went() {
         (agent.id, "gpu")
     );
     assert_eq!(attempt.outcome.as_deref(), Some("success"));
+}
+
+#[tokio::test]
+async fn refusal_that_is_passed_on_after_further_tries_is_told_of_the_agent_that_said_it() {
+    let coordinator = TestCoordinator::new().await;
+    let (refusing, mut agent) = joined(coordinator.api, RuntimeScript::default()).await;
+    agent.report.loaded_models = vec![in_memory()];
+    agent.register(coordinator.api).await;
+    let (gone, other) = joined(coordinator.api, RuntimeScript::default()).await;
+    let failure = FailureMode::Status(StatusCode::INTERNAL_SERVER_ERROR);
+    refusing.set_failure(failure).await;
+    gone.set_failure(FailureMode::Refuse).await;
+
+    let answer = named(coordinator.api, "refused", &chat("hi")).await;
+    let seen = ended(coordinator.api, "refused").await;
+
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(answer.header("x-coordinator-agent"), agent.id.to_string());
+    let tried: Vec<_> = seen.attempts.iter().map(|made| made.agent_id).collect();
+    assert_eq!(
+        (seen.agent_id, tried),
+        (Some(agent.id), vec![agent.id, other.id])
+    );
+    let page = coordinator.api.get("/metrics").await.text().await;
+    let counted = page
+        .lines()
+        .find(|line| line.starts_with("ollama_coordinator_requests_total{"))
+        .expect("it is counted");
+    assert!(counted.contains(&agent.id.to_string()), "{counted}");
 }
 
 #[rstest]

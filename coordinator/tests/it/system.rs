@@ -6,10 +6,11 @@ use std::time::Duration;
 use ollama_agent::AgentError;
 use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::id::AgentId;
-use ollama_coordinator_common::protocol::view::{AgentStatus, AgentView};
+use ollama_coordinator_common::protocol::event::Event;
+use ollama_coordinator_common::protocol::view::{AgentStatus, AgentView, AgentWarning};
 use ollama_coordinator_common::shutdown::Shutdown;
 use ollama_simulator::runtime::ScriptedRuntime;
-use ollama_simulator::runtime::script::RuntimeScript;
+use ollama_simulator::runtime::script::{FailureMode, RuntimeScript};
 use ollama_simulator::wait::{PATIENCE, wait_for};
 use serde_json::json;
 use tempfile::TempDir;
@@ -17,6 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::support::api::Api;
 use crate::support::coordinator::TestCoordinator;
+use crate::support::events::EventStream;
 
 const INTERVAL: Duration = Duration::from_millis(200);
 const TTL: Duration = Duration::from_millis(900);
@@ -41,7 +43,7 @@ async fn agent_joins_serves_and_leaves() {
 }
 
 #[tokio::test]
-async fn killed_agent_is_offline_and_comes_back_as_itself() {
+async fn killed_machine_is_offline_and_its_agent_comes_back_as_itself() {
     let coordinator = TestCoordinator::builder()
         .lease(INTERVAL, TTL)
         .start()
@@ -51,13 +53,41 @@ async fn killed_agent_is_offline_and_comes_back_as_itself() {
     let id = wait_until_routable(coordinator.api, 1).await[0].id;
 
     machine.kill().await;
+    machine.runtime.set_failure(FailureMode::Refuse).await;
     let offline = |agent: &AgentView| agent.status == AgentStatus::Offline;
     coordinator.api.wait_for_agent(id, "offline", offline).await;
+    machine.runtime.set_failure(FailureMode::None).await;
     machine.start();
 
     let back = coordinator.api.wait_until_routable(id).await;
     assert_eq!(back.epoch, 2);
     assert_eq!(coordinator.api.agents().await.len(), 1);
+}
+
+#[tokio::test]
+async fn runtime_whose_agent_was_killed_serves_on_with_a_warning() {
+    let coordinator = TestCoordinator::builder()
+        .lease(INTERVAL, TTL)
+        .start()
+        .await;
+    let mut machine = AgentMachine::new(coordinator.api, "gpu-1").await;
+    machine.start();
+    let id = wait_until_routable(coordinator.api, 1).await[0].id;
+    let mut events = EventStream::open(coordinator.api).await;
+    let chat = json!({ "model": "simulated-small", "messages": [], "stream": false });
+
+    machine.kill().await;
+
+    let is_kept = |agent: &AgentView| agent.warning == Some(AgentWarning::HeartbeatsMissing);
+    let kept = coordinator.api.wait_for_agent(id, "kept", is_kept).await;
+    assert_eq!((kept.status, kept.routable), (AgentStatus::Online, true));
+    let told = |event| matches!(event, Event::AgentChanged { agent } if is_kept(&agent));
+    events.until(|event| told(event).then_some(())).await;
+    let answer = coordinator.api.post("/api/chat", &chat).await.json().await;
+    assert_eq!(answer["done"], true, "{answer}");
+    machine.runtime.set_failure(FailureMode::Refuse).await;
+    let offline = |agent: &AgentView| agent.status == AgentStatus::Offline;
+    coordinator.api.wait_for_agent(id, "offline", offline).await;
 }
 
 #[tokio::test]
@@ -105,7 +135,7 @@ async fn agent_waits_for_a_coordinator_that_is_not_there_yet() {
 struct AgentMachine {
     config: ollama_agent::Config,
     running: Option<(Shutdown, JoinSet<Result<(), AgentError>>)>,
-    _runtime: ScriptedRuntime,
+    runtime: ScriptedRuntime,
     _state_dir: TempDir,
 }
 
@@ -125,7 +155,7 @@ impl AgentMachine {
         Self {
             config,
             running: None,
-            _runtime: runtime,
+            runtime,
             _state_dir: state_dir,
         }
     }

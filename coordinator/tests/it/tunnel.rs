@@ -20,7 +20,9 @@ async fn runtime() -> ScriptedRuntime {
         answer_tokens: NonZeroU32::new(20),
         ..RuntimeScript::default()
     };
-    ScriptedRuntime::start(script).await.unwrap()
+    ScriptedRuntime::start(script)
+        .await
+        .expect("a port is free")
 }
 
 fn behind_nat(runtime: &ScriptedRuntime) -> FakeAgent {
@@ -98,7 +100,7 @@ async fn request_that_the_agent_refuses_goes_elsewhere() {
 #[tokio::test]
 async fn agent_whose_tunnel_is_cut_gets_no_requests_and_then_is_offline() {
     let coordinator = TestCoordinator::builder()
-        .lease(Duration::from_secs(60), Duration::from_secs(200))
+        .lease(Duration::from_mins(1), Duration::from_mins(4))
         .start()
         .await;
     let (agent, tunnel) = joined_by_tunnel(coordinator.api, &runtime().await).await;

@@ -71,6 +71,13 @@ impl Chooser {
         }
     }
 
+    /// Hears that a machine has begun to answer a request.
+    pub(super) fn began(&mut self, number: usize, now: f64) {
+        if let Self::Balancer(balancer) = self {
+            balancer.began(number, now);
+        }
+    }
+
     /// Hears that a machine is done with a request.
     pub(super) fn ended(&mut self, number: usize, pace: Option<Pace>, now: f64) {
         if let Self::Balancer(balancer) = self {
@@ -164,10 +171,11 @@ impl Balancer {
         let facts = AgentFacts {
             id: self.ids[machine],
             name: "machine",
-            link: Link::direct([127, 0, 0, 1].into(), 9),
+            link: Link::Direct(([127, 0, 0, 1], 9).into()),
             speaks_ollama: true,
             in_flight: &self.in_flight[machine],
             is_routable: true,
+            is_suspect: false,
             capacity: spec.slots,
             free_memory: Some((u64::from(spec.gigabytes) * GIGABYTE).saturating_sub(taken)),
             models: &models,
@@ -202,6 +210,13 @@ impl Balancer {
         let machine = self.ids.iter().position(|id| *id == grant.agent.id);
         self.claims.insert(number, grant.claim);
         machine.map_or(Place::Nowhere, Place::Machine)
+    }
+
+    fn began(&mut self, number: usize, now: f64) {
+        let now = self.at(now);
+        if let Some(claim) = self.claims.get_mut(&number) {
+            self.state.answered(claim, now);
+        }
     }
 
     fn ended(&mut self, number: usize, pace: Option<Pace>, now: f64) {

@@ -56,9 +56,11 @@ struct Loaded {
     remembers: VecDeque<(u32, u32)>,
 }
 
-/// What became of a request.
+/// What happened to a request.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum End {
+pub(super) enum Event {
+    /// Its first token came.
+    Began { request: usize },
     /// It was answered; when its first token came.
     Answered { request: usize, first_at: f64 },
     /// It did not get its turn in time.
@@ -109,10 +111,10 @@ impl Runtime {
     }
 
     /// Does what is due at `now`.
-    pub(super) fn advance(&mut self, requests: &[Request], now: f64) -> Vec<End> {
+    pub(super) fn advance(&mut self, requests: &[Request], now: f64) -> Vec<Event> {
         self.pass(now);
-        let mut ends = Vec::new();
-        self.give_up(&mut ends);
+        let mut events = Vec::new();
+        self.give_up(&mut events);
         if let Some((model, _)) = self.loading.take_if(|(_, ready)| *ready <= now) {
             self.loaded.push(Loaded {
                 model,
@@ -130,6 +132,9 @@ impl Runtime {
             Phase::Reads { until } if until <= done => {
                 let answer = requests[running.request].answer;
                 running.first_at = now;
+                events.push(Event::Began {
+                    request: running.request,
+                });
                 running.phase = Phase::Writes {
                     until: until + f64::from(answer) / WRITES,
                 };
@@ -138,7 +143,7 @@ impl Runtime {
             Phase::Writes { until } if until <= done => {
                 let request = &requests[running.request];
                 remember(&mut self.loaded, request, now);
-                ends.push(End::Answered {
+                events.push(Event::Answered {
                     request: running.request,
                     first_at: running.first_at,
                 });
@@ -149,7 +154,7 @@ impl Runtime {
         self.unload_unused();
         self.start(requests);
         self.look_ahead();
-        ends
+        events
     }
 
     fn pass(&mut self, now: f64) {
@@ -179,12 +184,12 @@ impl Runtime {
         self.running.iter().any(|running| running.model == model)
     }
 
-    fn give_up(&mut self, ends: &mut Vec<End>) {
+    fn give_up(&mut self, events: &mut Vec<Event>) {
         let now = self.now;
         self.waiting.retain(|(request, since)| {
             let stays = since + PATIENCE > now;
             if !stays {
-                ends.push(End::GaveUp { request: *request });
+                events.push(Event::GaveUp { request: *request });
             }
             stays
         });

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ollama_coordinator::balancer::permit::Pace;
 
 use super::chooser::{Chooser, Place, Way};
-use super::runtime::{End, PATIENCE, Runtime};
+use super::runtime::{Event, PATIENCE, Runtime};
 use super::world::{MACHINES, Request};
 
 /// Machines tell what they have in memory so often, each at a moment of its own.
@@ -124,13 +124,14 @@ impl<'a> Simulation<'a> {
     }
 
     fn advance(&mut self, machine: usize, now: f64) {
-        for end in self.machines[machine].advance(self.requests, now) {
-            match end {
-                End::GaveUp { request } => {
+        for event in self.machines[machine].advance(self.requests, now) {
+            match event {
+                Event::Began { request } => self.chooser.began(request, now),
+                Event::GaveUp { request } => {
                     self.records[request].ended = true;
                     self.chooser.ended(request, None, now);
                 }
-                End::Answered { request, first_at } => {
+                Event::Answered { request, first_at } => {
                     let record = &mut self.records[request];
                     record.first = Some(first_at - self.requests[request].at);
                     record.ended = true;

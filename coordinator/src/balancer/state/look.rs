@@ -39,6 +39,7 @@ pub(super) struct Look {
     /// How many could take it now or later, and how many of them are ejected.
     able: usize,
     ejected: usize,
+    doubtful: usize,
     speaks_other_api: bool,
     has_no_model: bool,
     has_any: bool,
@@ -49,6 +50,7 @@ pub(super) struct Look {
 enum Keep {
     All,
     Usable,
+    Doubtful,
     Ejected,
 }
 
@@ -56,7 +58,7 @@ impl Look {
     fn clear(&mut self) {
         self.slots.clear();
         self.inputs.clear();
-        (self.able, self.ejected) = (0, 0);
+        (self.able, self.ejected, self.doubtful) = (0, 0, 0);
         (self.speaks_other_api, self.has_no_model, self.has_any) = (false, false, false);
     }
 
@@ -75,16 +77,25 @@ impl Look {
             self.able += 1;
             self.ejected += usize::from(is_held(slot, now));
         }
+        self.doubtful += usize::from(why_not == Some(WhyNot::Doubtful));
         self.speaks_other_api |= why_not == Some(WhyNot::OtherApi);
         self.has_no_model |= why_not == Some(WhyNot::NoModel);
         let is_kept = match keep {
             Keep::All => true,
             Keep::Usable => why_not.is_none(),
+            Keep::Doubtful => why_not == Some(WhyNot::Doubtful),
             Keep::Ejected => why_not == Some(WhyNot::Ejected),
         };
         if is_kept && (keep == Keep::All || self.inputs.len() < SMALL) {
             self.slots.push(index);
             self.inputs.push(input);
+        }
+    }
+
+    /// Has those taken against whom nothing else speaks.
+    fn pardon(&mut self, what: WhyNot) {
+        for input in &mut self.inputs {
+            input.why_not = input.why_not.filter(|why| *why != what);
         }
     }
 
@@ -139,13 +150,18 @@ impl State {
             self.look_anew(look, pool, wanted, (now, Keep::Usable));
             picked = self.pick(look, pool, false, wanted);
         }
+        if picked.is_none() && look.doubtful > 0 {
+            if !is_whole {
+                self.look_anew(look, pool, wanted, (now, Keep::Doubtful));
+            }
+            look.pardon(WhyNot::Doubtful);
+            picked = self.pick(look, pool, is_whole, wanted);
+        }
         if picked.is_none() && look.is_panic() {
             if !is_whole {
                 self.look_anew(look, pool, wanted, (now, Keep::Ejected));
             }
-            for input in &mut look.inputs {
-                input.why_not = input.why_not.filter(|why| *why != WhyNot::Ejected);
-            }
+            look.pardon(WhyNot::Ejected);
             picked = self
                 .pick(look, pool, is_whole, wanted)
                 .map(|picked| Picked {
@@ -433,6 +449,8 @@ pub(super) fn why_not(
         Some(WhyNot::Full)
     } else if is_held(slot, now) {
         Some(WhyNot::Ejected)
+    } else if slot.doubt.is_raised(now) {
+        Some(WhyNot::Doubtful)
     } else {
         None
     }

@@ -9,6 +9,7 @@ use super::super::permit::Failure;
 use super::*;
 use crate::registry::agent::Link;
 
+mod doubting;
 mod ejecting;
 mod large;
 mod model;
@@ -24,6 +25,7 @@ struct Machine {
     free_memory: Option<u64>,
     speaks_ollama: bool,
     is_routable: bool,
+    is_suspect: bool,
     registrations: u64,
     in_flight: Arc<AtomicU32>,
 }
@@ -38,6 +40,7 @@ impl Machine {
             free_memory: None,
             speaks_ollama: true,
             is_routable: true,
+            is_suspect: false,
             registrations: 1,
             in_flight: Arc::default(),
         }
@@ -76,6 +79,7 @@ impl Machine {
             speaks_ollama: self.speaks_ollama,
             in_flight: &self.in_flight,
             is_routable: self.is_routable,
+            is_suspect: self.is_suspect,
             capacity: self.capacity,
             free_memory: self.free_memory,
             models: &self.models,
@@ -269,6 +273,9 @@ fn names_are_taken_as_the_runtimes_take_them() {
 
     assert_eq!(who("llama3:latest"), Some(ollama.id()));
     assert_eq!(who("LLAMA3"), Some(ollama.id()));
+    assert_eq!(who("library/llama3:latest"), Some(ollama.id()));
+    let in_full = "registry.ollama.ai/library/llama3";
+    assert_eq!(who(in_full), Some(ollama.id()));
     assert!(who("llama3").is_some());
     assert_eq!(who("Qwen/Qwen3"), Some(openai.id()));
     assert_eq!(who("phi"), Some(openai.id()));

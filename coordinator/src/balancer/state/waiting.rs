@@ -245,7 +245,7 @@ impl State {
             waits.is_some_and(|waits| {
                 let wanted = waits.ask.wanted();
                 match why_not(&self.fleet.slots[slot], member, &wanted, now) {
-                    None => true,
+                    None | Some(WhyNot::Doubtful) => true,
                     Some(WhyNot::Ejected) => self.is_panic(pool, &wanted, now),
                     Some(_) => false,
                 }

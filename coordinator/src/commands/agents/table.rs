@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
 use ollama_coordinator_common::protocol::system::{Gpu, SystemInfo};
-use ollama_coordinator_common::protocol::view::{AgentStatus, AgentView, UnroutableReason};
+use ollama_coordinator_common::protocol::view::{
+    AgentStatus, AgentView, AgentWarning, UnroutableReason,
+};
 
 const COLUMNS: [&str; 8] = [
     "NAME", "STATE", "RUNTIME", "GPU", "RUNNING", "MODELS", "ADDRESS", "SEEN",
@@ -92,6 +94,7 @@ fn cells(agent: &AgentView, now: DateTime<Utc>) -> [String; 8] {
 
 fn state(agent: &AgentView) -> &'static str {
     match agent.reason {
+        None if agent.warning == Some(AgentWarning::HeartbeatsMissing) => "no heartbeats",
         None => "ready",
         Some(UnroutableReason::Offline) => "offline",
         Some(UnroutableReason::Draining) => "draining",

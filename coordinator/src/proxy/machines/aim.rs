@@ -11,7 +11,7 @@ use ollama_coordinator_common::protocol::view::UnroutableReason;
 use crate::proxy::route::{Inference, Machine};
 use crate::proxy::selector::{Selection, listed};
 use crate::registry::agent::Link;
-use crate::registry::snapshot::{AgentSnapshot, full_model_name};
+use crate::registry::snapshot::AgentSnapshot;
 
 /// A machine that is to be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +22,6 @@ pub struct Contact {
     pub name: String,
     /// How its runtime is reached.
     pub link: Link,
-    /// Whether an agent process tells the coordinator of changes.
-    pub reports_itself: bool,
 }
 
 impl From<&AgentSnapshot> for Contact {
@@ -32,7 +30,6 @@ impl From<&AgentSnapshot> for Contact {
             id: agent.id(),
             name: agent.name().to_owned(),
             link: agent.link,
-            reports_itself: agent.stored.session.is_some(),
         }
     }
 }
@@ -123,6 +120,16 @@ impl Machine {
         }
     }
 
+    /// Returns whether other models may be there afterwards.
+    pub fn changes_models(self) -> bool {
+        match self {
+            Self::Pull | Self::Create | Self::Copy | Self::Delete => true,
+            Self::Show | Self::Push | Self::Blob | Self::Setting | Self::Account | Self::Status => {
+                false
+            }
+        }
+    }
+
     /// Returns whether the body says which machines are meant when none is named.
     pub fn needs_model(self) -> bool {
         match self.rule() {
@@ -204,10 +211,10 @@ fn unnamed(
         (Rule::HasModel, None) if !machine.is_change() => Ok(Aim::FirstOf(all)),
         (Rule::Sole, _) | (Rule::HasModel | Rule::AllThatHaveModel, None) => sole(all),
         (rule @ (Rule::HasModel | Rule::AllThatHaveModel), Some(model)) => {
-            let has = |agent: &&AgentSnapshot| has_model(agent, model);
+            let has = |agent: &&AgentSnapshot| agent.has_model(model);
             let have: Vec<Contact> = routable(agents).filter(has).map(Contact::from).collect();
             match rule {
-                _ if have.is_empty() && agents.iter().any(|agent| has_model(agent, model)) => {
+                _ if have.is_empty() && agents.iter().any(|agent| agent.has_model(model)) => {
                     Err(AimError::ModelAway(model.to_owned()))
                 }
                 // What it has may have changed a moment ago: it knows best.
@@ -240,13 +247,6 @@ fn speaks_ollama(agent: &AgentSnapshot) -> bool {
         RuntimeKind::Ollama => true,
         RuntimeKind::Openai => false,
     }
-}
-
-/// Returns whether an agent has a model, by Ollama's rules for names.
-pub fn has_model(agent: &AgentSnapshot, model: &str) -> bool {
-    let full = full_model_name(model);
-    let mut models = agent.stored.runtime.models.iter();
-    models.any(|has| has.name.eq_ignore_ascii_case(&full) || has.name == model)
 }
 
 /// Says it as Ollama does, whose routes differ.
@@ -282,8 +282,8 @@ mod tests {
     use rstest::rstest;
 
     use super::{
-        AgentId, AgentSnapshot, Aim, AimError, Machine, RuntimeKind, Selection, StatusCode,
-        UnroutableReason, aim, has_model,
+        AgentId, AgentSnapshot, Aim, AimError, Link, Machine, RuntimeKind, Selection, StatusCode,
+        UnroutableReason, aim,
     };
     use crate::storage::agent::StoredAgent;
 
@@ -395,7 +395,7 @@ mod tests {
                 for contact in &contacts {
                     let agent = fleet.iter().find(|agent| agent.id() == contact.id).unwrap();
                     prop_assert!(agent.reason.is_none());
-                    let has = model.is_some_and(|model| has_model(agent, model));
+                    let has = model.is_some_and(|model| agent.has_model(model));
                     prop_assert!(there == 1 || has && machine.needs_model());
                 }
             }
@@ -425,6 +425,7 @@ mod tests {
             link: Link::Direct(([127, 0, 0, 1], 1).into()),
             status: AgentStatus::Online,
             reason,
+            warning: None,
             draining: false,
             metrics: None,
             in_flight: 0,

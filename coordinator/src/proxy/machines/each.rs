@@ -14,7 +14,8 @@ use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
 use super::aim::Contact;
-use super::pass::{self, LookAgain};
+use super::look::look;
+use super::pass;
 use super::upload::Moved;
 use super::{Errand, Kept, json_answer, patience};
 use crate::balancer::permit::Outcome;
@@ -71,11 +72,11 @@ pub async fn ask(
             gathered.note(at, said);
         }
         let (status, summary) = gathered.summary();
-        story.answered(status);
+        story.answered(status, None);
         story.ended(Outcome::Success, 0, 0, [b"", b""]);
         return json_answer(status, summary.to_string());
     }
-    story.answered(StatusCode::OK);
+    story.answered(StatusCode::OK, None);
     let lines = unfold(Some((said, gathered, story)), async |state| {
         let (mut said, mut gathered, story) = state?;
         loop {
@@ -182,7 +183,7 @@ struct Work {
     says_success: bool,
     has_succeeded: bool,
     failed: Option<Report>,
-    _after: Option<LookAgain>,
+    changes_models: bool,
 }
 
 enum State {
@@ -201,7 +202,7 @@ impl Work {
     ) -> Self {
         Self {
             proxy: proxy.clone(),
-            _after: LookAgain::after(proxy, &contact, errand.is_change),
+            changes_models: errand.changes_models,
             contact,
             state: State::Unsent(Box::new(errand.request_with(body))),
             says_success,
@@ -231,7 +232,12 @@ impl Work {
                             return Some(Said::Progress(progress));
                         }
                     }
-                    Ok(None) => return Some(Said::End(self.report(status))),
+                    Ok(None) => {
+                        if self.changes_models && status.is_success() {
+                            look(self.proxy.clone(), self.contact.clone()).await;
+                        }
+                        return Some(Said::End(self.report(status)));
+                    }
                     Err(error) => return Some(Said::End(Report::failed(error))),
                 },
                 State::Ended => return None,

@@ -1,7 +1,7 @@
 //! One machine's answer to one request, both passed on byte for byte.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use axum::body::Body as AxumBody;
 use axum::http::{HeaderValue, Request, Response};
@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::aim::Contact;
+use super::look::look;
 use super::upload::{Moved, Upload};
 use super::{Errand, Kept, patience};
 use crate::proxy::body::{BoxError, ProxyBody};
@@ -21,7 +22,6 @@ use crate::proxy::relay::{Account, RelayBody};
 use crate::proxy::story::Story;
 use crate::proxy::upstream::{Repeat, RequestBody, SendError};
 use crate::proxy::{AGENT_HEADER, Proxy, refuse};
-use crate::registry::Registry;
 
 /// Passes a request on while its body still arrives.
 pub async fn stream(
@@ -35,7 +35,7 @@ pub async fn stream(
     let body = RequestBody::Passing(Upload::new(body, moved.clone()));
     let request = errand.request(body);
     match send(proxy, contact, request, errand.repeat, &moved).await {
-        Ok(answer) => relay(proxy, contact, &errand, answer, story),
+        Ok(answer) => relay(proxy, contact, &errand, answer, story).await,
         Err(error) => refuse(errand.dialect, &error, story),
     }
 }
@@ -53,7 +53,7 @@ pub async fn whole(
         let request = errand.request_with(&body);
         let sent = send(proxy, contact, request, errand.repeat, &Moved::now()).await;
         match sent {
-            Ok(answer) => return relay(proxy, contact, &errand, answer, story),
+            Ok(answer) => return relay(proxy, contact, &errand, answer, story).await,
             Err(error @ ProxyError::NotReached(_)) => failed = Some(error),
             Err(error) => {
                 failed = Some(error);
@@ -97,20 +97,18 @@ pub(super) async fn send(
             proxy.registry().doubt_reach(contact.id);
             Err(ProxyError::NotReached(error))
         }
-        Err(SendError::Broken(error)) => {
-            Err(ProxyError::Failed(ForwardError::Broken(error.into())))
-        }
+        Err(SendError::Broken(error)) => Err(ProxyError::Failed(ForwardError::Broken(error))),
     }
 }
 
-fn relay(
+async fn relay(
     proxy: &Proxy,
     contact: &Contact,
     errand: &Errand,
     mut answer: Answer,
     mut story: Story,
 ) -> Response<ProxyBody> {
-    story.answered(answer.head.status);
+    story.answered(answer.head.status, None);
     let last_word = LastWord::of_stream(&answer.head.headers, errand.dialect);
     let mut response = Response::new(ProxyBody::Whole(None));
     *response.status_mut() = answer.head.status;
@@ -126,43 +124,40 @@ fn relay(
         story,
     };
     let body = RelayBody::new(answer, last_word, patience(proxy), account);
-    let look_again = LookAgain::after(proxy, contact, errand.is_change);
-    *response.body_mut() = match look_again {
-        Some(after) => ProxyBody::Other(AxumBody::new(Followed {
+    *response.body_mut() = ProxyBody::Relay(Box::new(body));
+    if errand.changes_models && response.status().is_success() {
+        followed_by(look(proxy.clone(), contact.clone()), response).await
+    } else {
+        response
+    }
+}
+
+/// Has something done before the client gets the end of an answer.
+async fn followed_by(
+    then: impl Future<Output = ()> + Send + 'static,
+    answer: Response<ProxyBody>,
+) -> Response<ProxyBody> {
+    if answer.body().is_end_stream() {
+        then.await;
+        return answer;
+    }
+    answer.map(|body| {
+        ProxyBody::Other(AxumBody::new(Followed {
             body,
-            _after: after,
-        })),
-        None => ProxyBody::Relay(Box::new(body)),
-    };
-    response
+            then: Some(Box::pin(then)),
+            has_ended: false,
+            last: None,
+        }))
+    })
 }
 
-/// Has the coordinator look again, when it is dropped, at a machine that does not tell by itself
-/// that it was changed.
-pub(super) struct LookAgain {
-    registry: Registry,
-    contact: Contact,
-}
-
-impl LookAgain {
-    pub(super) fn after(proxy: &Proxy, contact: &Contact, is_change: bool) -> Option<Self> {
-        (is_change && !contact.reports_itself).then(|| Self {
-            registry: proxy.registry().clone(),
-            contact: contact.clone(),
-        })
-    }
-}
-
-impl Drop for LookAgain {
-    fn drop(&mut self) {
-        self.registry.doubt_reach(self.contact.id);
-    }
-}
-
-/// A body after which something is done.
+/// A body whose last frame waits until something else is done.
 struct Followed {
-    body: RelayBody,
-    _after: LookAgain,
+    body: ProxyBody,
+    then: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    has_ended: bool,
+    /// The frame that is held back.
+    last: Option<Result<Frame<Bytes>, BoxError>>,
 }
 
 impl Body for Followed {
@@ -173,11 +168,24 @@ impl Body for Followed {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let this = &mut *self;
+        if !this.has_ended {
+            match ready!(Pin::new(&mut this.body).poll_frame(context)) {
+                Some(Ok(frame)) if !this.body.is_end_stream() => {
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                last => (this.last, this.has_ended) = (last, true),
+            }
+        }
+        if let Some(then) = &mut this.then {
+            ready!(then.as_mut().poll(context));
+            this.then = None;
+        }
+        Poll::Ready(this.last.take())
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.has_ended && self.then.is_none() && self.last.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -59,6 +59,8 @@ pub(super) struct Progress {
     /// How long it waited before.
     pub(super) queued: Duration,
     pub(super) attempts: Attempts,
+    /// Whose answer the client gets.
+    pub(super) agent: Option<AgentId>,
     pub(super) status: Option<u16>,
     pub(super) answered: Option<Instant>,
     pub(super) end: Option<End>,
@@ -167,6 +169,13 @@ impl Progress {
         self.queued + waiting.unwrap_or_default()
     }
 
+    /// Returns the attempt whose answer the client gets, else the last one.
+    pub(super) fn answering(&self) -> Option<&Attempt> {
+        let mut answering = self.attempts.iter();
+        let answering = answering.rfind(|attempt| Some(attempt.agent) == self.agent);
+        answering.or(self.attempts.last())
+    }
+
     /// Ends the wait and the attempt that run; returns the agent of that attempt.
     pub(super) fn settle(&mut self, now: Instant, outcome: Outcome) -> Option<AgentId> {
         self.queued = self.queued(now);
@@ -191,7 +200,7 @@ impl Attempts {
         usize::from(self.first.is_some()) + self.further.len()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Attempt> {
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Attempt> {
         self.first.iter().chain(&self.further)
     }
 

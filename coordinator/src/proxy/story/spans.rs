@@ -65,7 +65,7 @@ impl Maker<'_> {
         add("http.response.status_code", status);
         add("gen_ai.request.model", text(&progress.model));
         add("ollama_coordinator.request.id", text(record.id.as_str()));
-        let agent = progress.attempts.last().map(|last| last.agent.to_string());
+        let agent = progress.answering().map(|made| made.agent.to_string());
         add("ollama_coordinator.agent.id", agent.map(Value::from));
         if let Some(end) = &progress.end {
             let tokens = end.tokens;

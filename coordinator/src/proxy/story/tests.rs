@@ -30,7 +30,7 @@ async fn times_are_those_of_the_steps() {
     story.attempt_failed(Outcome::Failure(Failure::Busy));
     story.attempt(&permit());
     tokio::time::advance(STEP).await;
-    story.answered(StatusCode::OK);
+    story.answered(StatusCode::OK, None);
     let mut headers = HeaderMap::new();
     story.describe(&mut headers);
     tokio::time::advance(STEP).await;
@@ -77,7 +77,7 @@ async fn answer_of_an_agent_that_was_given_up_counts_as_one_attempt() {
     let mut story = asking(&book);
     story.attempt(&permit());
     story.attempt_failed(Outcome::Failure(Failure::Status(500)));
-    story.answered(StatusCode::INTERNAL_SERVER_ERROR);
+    story.answered(StatusCode::INTERNAL_SERVER_ERROR, None);
 
     story.ended(Outcome::Failure(Failure::Status(500)), 5, 1, [b"", b""]);
 
@@ -94,7 +94,7 @@ async fn figures_of_more_models_and_agents_than_are_counted_apart_go_to_other() 
         let mut story = book.begin("POST", "/api/chat", &HeaderMap::new(), CLIENT);
         story.asks_for(Dialect::Ollama, &format!("m{number}:latest"), true);
         story.attempt(&permit());
-        story.answered(StatusCode::OK);
+        story.answered(StatusCode::OK, None);
         story.ended(Outcome::Success, 5, 1, [b"", b""]);
     }
 

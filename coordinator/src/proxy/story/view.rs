@@ -13,7 +13,7 @@ use super::record::{Attempt, Record};
 use crate::balancer::choice::{Choice, Considered, Fits};
 use crate::balancer::permit::{Failure, Outcome};
 use crate::registry::agent::Moment;
-use crate::registry::snapshot::full_model_name;
+use crate::registry::snapshot::model_key;
 
 /// Which requests to show.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ impl Filter {
     /// Returns whether it lets a request pass.
     pub(super) fn takes(&self, record: &Record) -> bool {
         let progress = record.progress.lock();
-        let is_of_model = |model: &str| full_model_name(&progress.model) == full_model_name(model);
+        let is_of_model = |model: &str| model_key(&progress.model) == model_key(model);
         let was_sent_to = |agent| {
             progress
                 .attempts
@@ -73,6 +73,7 @@ pub(super) fn request(record: &Record, now: Moment) -> RequestView {
         outcome: end.map(|end| end.outcome),
         status: progress.status,
         message: end.and_then(|end| some_text(&end.message)),
+        agent_id: progress.agent,
         attempts: attempts
             .map(|made| attempt(made, record.started, until))
             .collect(),

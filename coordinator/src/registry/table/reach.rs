@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ollama_coordinator_common::id::AgentId;
-use ollama_coordinator_common::protocol::runtime::{RuntimeKind, RuntimeReport};
+use ollama_coordinator_common::protocol::runtime::{Model, RuntimeKind, RuntimeReport};
 use tokio::time::Instant;
 
 use super::super::agent::{Moment, Reach};
@@ -72,6 +72,9 @@ impl AgentTable {
         if record.stored.endpoint() != Some(check.endpoint) {
             return;
         }
+        if let Some(lease) = &mut record.lease {
+            lease.runtime_was_tried(found.is_some());
+        }
         let was = record.unroutable();
         let mut changed = false;
         if let Some(report) = found {
@@ -101,6 +104,26 @@ impl AgentTable {
         } else if changed {
             self.note(check.id, now, Transition::Changed);
         }
+    }
+
+    /// Takes over which models an agent's runtime says that it has.
+    pub fn set_models(&mut self, id: AgentId, models: Vec<Model>, now: Moment) {
+        let Some(record) = self.records.get_mut(&id) else {
+            return;
+        };
+        let report = RuntimeReport {
+            models,
+            ..record.stored.runtime.clone()
+        };
+        if record.apply_report(report) {
+            self.save_soon = true;
+            self.note(id, now, Transition::Changed);
+        }
+    }
+
+    /// Returns whether it is the turn of an address.
+    pub fn is_reach_due(&self, now: Instant) -> bool {
+        self.reach_queue.first().is_some_and(|(due, _)| *due <= now)
     }
 
     /// Has an agent's address tried soon, because a request could not be sent there.

@@ -10,7 +10,7 @@ use ollama_coordinator_common::secret::SecretHash;
 use tokio::time::Instant;
 
 use super::super::agent::{AgentRecord, Moment};
-use super::super::lease::{Lease, Terms};
+use super::super::lease::{Lease, Terms, Trust};
 use super::super::transition::Transition;
 use super::AgentTable;
 
@@ -71,7 +71,7 @@ impl AgentTable {
         {
             return Ok(record.renewed(lease.terms()));
         }
-        let was = record.unroutable();
+        let was = (record.unroutable(), record.trust());
         let mut news = News::Nothing;
         if is_current {
             record.seq = seq.unwrap_or(record.seq);
@@ -89,11 +89,12 @@ impl AgentTable {
             record.come_back();
         }
         let was_online = record.lease.is_some();
+        let was_doubted = record.trust() != Some(Trust::Full);
         record.unsaved |= !was_online;
         self.save_soon |= !was_online || news == News::Models;
         let terms = self.renew_lease(id, now.mono);
         self.settle_renewal(id, was, news, now);
-        if !was_online {
+        if was_doubted {
             self.schedule_reach_unless_reached(id, now.mono);
         }
         let record = self.records.get(&id).ok_or(RenewError::UnknownAgent)?;
@@ -117,7 +118,7 @@ impl AgentTable {
     fn settle_renewal(
         &mut self,
         id: AgentId,
-        was: Option<UnroutableReason>,
+        (was, was_trusted): (Option<UnroutableReason>, Option<Trust>),
         news: News,
         now: Moment,
     ) {
@@ -125,7 +126,7 @@ impl AgentTable {
             return;
         };
         let is = record.unroutable();
-        if was == Some(UnroutableReason::Offline) {
+        if matches!(was_trusted, None | Some(Trust::Kept)) {
             self.note(id, now, Transition::Returned);
         } else if was != is {
             if was == Some(UnroutableReason::RuntimeNotAnswering) {
@@ -136,6 +137,7 @@ impl AgentTable {
             match news {
                 News::Report | News::Models => self.note(id, now, Transition::Changed),
                 News::Load => self.note_load(id, now, Transition::Changed),
+                News::Nothing if was_trusted == Some(Trust::Suspect) => self.route(id),
                 News::Nothing => {}
             }
         }

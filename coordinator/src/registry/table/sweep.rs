@@ -1,8 +1,11 @@
-//! Leases that run out: who is offline, and when the coordinator should doubt itself instead.
+//! Leases that run out: who is suspect, who is offline, and when the coordinator should doubt itself
+//! instead.
 
+use ollama_coordinator_common::id::AgentId;
 use tokio::time::Instant;
 
 use super::super::agent::Moment;
+use super::super::lease::{Lease, Trust};
 use super::super::transition::Transition;
 use super::AgentTable;
 
@@ -10,7 +13,8 @@ use super::AgentTable;
 const ISOLATION_MIN: usize = 3;
 
 impl AgentTable {
-    /// Marks as offline every agent whose lease has run out.
+    /// Suspects every agent whose heartbeat is clearly missing, and has its address tried; marks as
+    /// offline every one whose lease has run out, unless its runtime has answered meanwhile.
     ///
     /// When at least half of the fleet is silent at once, the coordinator suspects itself first:
     /// their leases are prolonged once by a TTL.
@@ -27,6 +31,9 @@ impl AgentTable {
             record.scheduled = None;
             match record.lease {
                 Some(lease) if lease.is_expired(now.mono) => expired.push(id),
+                Some(lease) if lease.next_decision() <= now.mono => {
+                    self.suspect(id, lease, now.mono);
+                }
                 Some(lease) => self.set_lease(id, Some(lease)),
                 None => {}
             }
@@ -40,14 +47,43 @@ impl AgentTable {
                 continue;
             };
             let Some(lease) = record.lease else { continue };
-            if !lease.is_expired(now.mono) {
+            if lease.is_expired(now.mono) {
+                self.expire(id, lease, now);
+            } else {
                 self.set_lease(id, Some(lease));
-                continue;
             }
-            let seen = record.last_seen.unwrap_or(now.mono);
-            let silent_for = now.mono.saturating_duration_since(seen);
+        }
+    }
+
+    /// Has others asked before an agent that may be gone, and finds out whether its runtime is
+    /// there. Where no address can be tried, nothing will answer.
+    fn suspect(&mut self, id: AgentId, mut lease: Lease, now: Instant) {
+        lease.suspect();
+        self.set_lease(id, Some(lease));
+        self.schedule_reach(id, now);
+        self.route(id);
+    }
+
+    /// Ends a lease that has run out, or keeps an agent whose runtime answers.
+    fn expire(&mut self, id: AgentId, mut lease: Lease, now: Moment) {
+        let Some(record) = self.records.get(&id) else {
+            return;
+        };
+        let seen = record.last_seen.unwrap_or(now.mono);
+        let silent_for = now.mono.saturating_duration_since(seen);
+        let was_kept = lease.trust() == Trust::Kept;
+        if !lease.keep(now.mono) {
             self.set_lease(id, None);
             self.note(id, now, |agent| Transition::Expired { agent, silent_for });
+            return;
+        }
+        self.set_lease(id, Some(lease));
+        self.schedule_reach(id, now.mono);
+        if !was_kept {
+            self.note(id, now, |agent| Transition::HeartbeatsMissing {
+                agent,
+                silent_for,
+            });
         }
     }
 

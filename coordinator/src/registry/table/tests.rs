@@ -7,7 +7,9 @@ use ollama_coordinator_common::protocol::heartbeat::HeartbeatRequest;
 use ollama_coordinator_common::protocol::runtime::{Model, RuntimeReport, RuntimeStatus};
 use ollama_coordinator_common::protocol::system::Metrics;
 use ollama_coordinator_common::protocol::tunnel::LinkKind;
-use ollama_coordinator_common::protocol::view::{AgentStatus, PatchAgentRequest, UnroutableReason};
+use ollama_coordinator_common::protocol::view::{
+    AgentStatus, AgentWarning, PatchAgentRequest, UnroutableReason,
+};
 use ollama_coordinator_common::secret::AgentSecret;
 use proptest::prelude::*;
 
@@ -19,6 +21,7 @@ mod lease;
 mod model;
 mod reach;
 mod staging;
+mod suspicion;
 
 const POLICY: LeasePolicy = LeasePolicy {
     interval: Duration::from_secs(1),

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 
 use http::StatusCode;
+use ollama_coordinator_common::protocol::runtime::LoadedModel;
 use ollama_simulator::runtime::ScriptedRuntime;
 use ollama_simulator::runtime::script::RuntimeScript;
 use serde_json::{Value, json};
@@ -37,5 +38,16 @@ pub(crate) async fn ask(api: Api, times: usize) {
         let mut answer = api.post("/api/chat", &chat("hi")).await;
         let text = answer.text().await;
         assert_eq!(answer.status, StatusCode::OK, "{text}");
+    }
+}
+
+/// Says that the model is in memory.
+pub(crate) fn in_memory() -> LoadedModel {
+    LoadedModel {
+        name: format!("{MODEL}:latest"),
+        size: None,
+        size_vram: None,
+        expires_at: None,
+        context_length: None,
     }
 }

@@ -9,16 +9,20 @@ use crate::balancer::policy::Policy;
 const MODELS: [&str; 3] = ["a:latest", "b:latest", "c:latest"];
 
 #[derive(Debug, Clone)]
+struct Asked {
+    model: usize,
+    client: u64,
+    tried: Vec<u128>,
+    only: Vec<u128>,
+    prefix: Option<u64>,
+}
+
+#[derive(Debug, Clone)]
 enum Step {
     Join(Machine),
     Forget(u128),
-    Acquire {
-        model: usize,
-        client: u64,
-        tried: Vec<u128>,
-        only: Vec<u128>,
-        prefix: Option<u64>,
-    },
+    Acquire(Asked),
+    Answer(usize),
     Settle(usize, Outcome),
     Cancel(usize),
     Collect(usize),
@@ -47,6 +51,7 @@ fn machine() -> impl Strategy<Value = Machine> {
                 .with_loaded(&loaded);
             machine.is_routable = flags != 0;
             machine.speaks_ollama = flags != 1;
+            machine.is_suspect = flags == 2;
             machine.registrations = registrations;
             machine
         },
@@ -66,9 +71,10 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => machine().prop_map(Step::Join),
         1 => (0_u128..5).prop_map(Step::Forget),
-        8 => acquire.prop_map(|(model, client, tried, only, prefix)| Step::Acquire {
-            model, client, tried, only, prefix,
+        8 => acquire.prop_map(|(model, client, tried, only, prefix)| {
+            Step::Acquire(Asked { model, client, tried, only, prefix })
         }),
+        3 => any::<usize>().prop_map(Step::Answer),
         5 => (any::<usize>(), outcome()).prop_map(|(which, outcome)| Step::Settle(which, outcome)),
         2 => any::<usize>().prop_map(Step::Cancel),
         3 => any::<usize>().prop_map(Step::Collect),
@@ -91,31 +97,12 @@ impl World {
                 let id = AgentId::from_u128(number);
                 self.bench.state.forget(id, self.bench.now);
             }
-            Step::Acquire {
-                model,
-                client,
-                tried,
-                only,
-                prefix,
-            } => {
-                let [tried, only] = [tried, only]
-                    .map(|ids| ids.into_iter().map(AgentId::from_u128).collect::<Vec<_>>());
-                let wanted = Wanted {
-                    model: MODELS[model],
-                    ollama_only: false,
-                    only: &only,
-                    tried: &tried,
-                    client,
-                    prefix,
-                };
-                match self.bench.acquire(&wanted) {
-                    Ok(Acquisition::Ready(grant)) => {
-                        prop_assert!(!tried.contains(&grant.agent.id));
-                        prop_assert!(only.is_empty() || only.contains(&grant.agent.id));
-                        self.hold(grant)?;
-                    }
-                    Ok(Acquisition::Queued(ticket)) => self.tickets.push(ticket),
-                    Err(_) => {}
+            Step::Acquire(ask) => self.acquire(&ask)?,
+            Step::Answer(which) => {
+                if !self.held.is_empty() {
+                    let which = which % self.held.len();
+                    let claim = &mut self.held[which].claim;
+                    self.bench.state.answered(claim, self.bench.now);
                 }
             }
             Step::Settle(which, outcome) => {
@@ -146,6 +133,31 @@ impl World {
         Ok(())
     }
 
+    fn acquire(&mut self, asked: &Asked) -> Result<(), TestCaseError> {
+        let ids = |ids: &[u128]| -> Vec<AgentId> {
+            ids.iter().copied().map(AgentId::from_u128).collect()
+        };
+        let (tried, only) = (ids(&asked.tried), ids(&asked.only));
+        let wanted = Wanted {
+            model: MODELS[asked.model],
+            ollama_only: false,
+            only: &only,
+            tried: &tried,
+            client: asked.client,
+            prefix: asked.prefix,
+        };
+        match self.bench.acquire(&wanted) {
+            Ok(Acquisition::Ready(grant)) => {
+                prop_assert!(!tried.contains(&grant.agent.id));
+                prop_assert!(only.is_empty() || only.contains(&grant.agent.id));
+                self.hold(grant)?;
+            }
+            Ok(Acquisition::Queued(ticket)) => self.tickets.push(ticket),
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
     fn hold(&mut self, grant: Grant) -> Result<(), TestCaseError> {
         let slot = &self.bench.state.fleet.slots[grant.claim.slot];
         prop_assert!(slot.is_routable && slot.in_flight <= slot.capacity);
@@ -160,11 +172,14 @@ impl World {
         let state = &mut self.bench.state;
         let now = self.bench.now;
         let mut served = vec![0; state.fleet.slots.len()];
+        let mut awaited = served.clone();
         for grant in self.held.iter().chain(state.granted()) {
             served[grant.claim.slot] += 1;
+            awaited[grant.claim.slot] += u32::from(grant.claim.is_awaited);
         }
-        for (slot, served) in state.fleet.slots.iter().zip(&served) {
+        for (slot, (served, awaited)) in state.fleet.slots.iter().zip(served.iter().zip(&awaited)) {
             prop_assert_eq!(slot.in_flight, *served);
+            prop_assert_eq!(slot.doubt.unanswered(), *awaited);
             prop_assert_eq!(slot.agent.in_flight.load(Ordering::Relaxed), *served);
         }
         prop_assert_eq!(

@@ -59,7 +59,7 @@ proptest! {
                 prop_assert_eq!(scheduled.unwrap_or(true), true, "a scheduled deadline is in the set");
                 if let Some(lease) = record.lease {
                     let by = record.scheduled.expect("an online agent has a deadline");
-                    prop_assert!(by <= lease.deadline());
+                    prop_assert!(by <= lease.next_decision());
                 }
             }
         }
