@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use self::attempt::Target;
 use self::forward::Forward;
 use self::narrator::Narrator;
-use self::patience::{Patience, Pause};
+use self::patience::{Patience, Pause, Renewal};
 use crate::config::Config;
 use crate::coordinator::CoordinatorError;
 use crate::status::AgentStatus;
@@ -214,11 +214,15 @@ impl Keeper {
         let renewed_at = |standing: &Option<Standing>| standing.as_ref().map(|s| s.renewed_at);
         let before = renewed_at(&self.ties.standing.borrow());
         let moved_on = moved_on(standing);
+        let renewed = |now: &Option<Standing>| moved_on(now) || renewed_at(now) != before;
+        let ends_early = |now: &Option<Standing>| match pause.renewal {
+            Renewal::Suffices => renewed(now),
+            Renewal::Ignored | Renewal::Needed => moved_on(now),
+        };
         let standings = &mut self.ties.standing;
-        let delayed = tokio::time::timeout(pause.delay, standings.wait_for(&moved_on));
-        let has_moved_on = delayed.await.is_ok();
-        if !has_moved_on && pause.until_renewal {
-            let renewed = |now: &Option<Standing>| moved_on(now) || renewed_at(now) != before;
+        let delayed = tokio::time::timeout(pause.delay, standings.wait_for(ends_early));
+        let has_ended_early = delayed.await.is_ok();
+        if !has_ended_early && pause.renewal == Renewal::Needed {
             // Without the session there is no renewal and nothing to wait for.
             drop(standings.wait_for(renewed).await);
         }

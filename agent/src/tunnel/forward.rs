@@ -20,6 +20,8 @@ use ollama_coordinator_common::base_url::BaseUrl;
 use crate::error_chain;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// How much of an answer is read ahead of who takes it; its head has to fit.
+const READ_AHEAD: usize = 64 * 1024;
 /// Shorter than any known runtime keeps an idle connection, so that none is used while it closes.
 const IDLE_FOR: Duration = Duration::from_secs(4);
 
@@ -45,6 +47,7 @@ impl Forward {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_FOR)
+            .http1_max_buf_size(READ_AHEAD)
             .build(connector);
         let authority = format!("{}:{}", runtime.host(), runtime.port());
         Self(Arc::new(Runtime {

@@ -17,25 +17,29 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(5);
 /// What to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pause {
-    /// At least so long.
+    /// How long.
     pub(super) delay: Duration,
-    /// And until the coordinator has renewed the lease.
-    pub(super) until_renewal: bool,
+    /// What it means meanwhile that the coordinator renews the lease.
+    pub(super) renewal: Renewal,
+}
+
+/// What a renewed lease means to one who waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Renewal {
+    /// Nothing.
+    Ignored,
+    /// There is nothing more to wait for: the coordinator is back.
+    Suffices,
+    /// One has to come, even after the delay.
+    Needed,
 }
 
 impl Pause {
     /// The session may be about to find out the same: it should look at once.
     pub(super) const FIRST_REFUSAL: Self = Self {
         delay: Duration::ZERO,
-        until_renewal: true,
+        renewal: Renewal::Needed,
     };
-
-    fn of(delay: Duration) -> Self {
-        Self {
-            delay,
-            until_renewal: false,
-        }
-    }
 }
 
 /// Remembers what went wrong in a row.
@@ -76,15 +80,24 @@ impl Patience {
         if up_for >= SETTLED {
             self.previous = None;
         }
-        Pause::of(self.next())
+        Pause {
+            delay: self.next(),
+            renewal: Renewal::Ignored,
+        }
     }
 
     pub(super) fn after_failure(&mut self, error: &CoordinatorError) -> Pause {
         match error {
-            CoordinatorError::Unreachable(_) => Pause::of(self.next()),
+            CoordinatorError::Unreachable(_) => Pause {
+                delay: self.next(),
+                renewal: Renewal::Suffices,
+            },
             CoordinatorError::Busy { retry_after, .. } => {
                 let asked = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
-                Pause::of(self.next().max(asked))
+                Pause {
+                    delay: self.next().max(asked),
+                    renewal: Renewal::Ignored,
+                }
             }
             CoordinatorError::UnknownAgent
             | CoordinatorError::WrongSecret
@@ -102,7 +115,7 @@ impl Patience {
         self.previous = Some(delay);
         Pause {
             delay,
-            until_renewal: true,
+            renewal: Renewal::Needed,
         }
     }
 
@@ -143,7 +156,7 @@ mod tests {
                 let pause = patience.after_failure(&unreachable());
                 prop_assert!(pause.delay >= Duration::from_millis(250));
                 prop_assert!(pause.delay <= Duration::from_secs(5));
-                prop_assert!(!pause.until_renewal);
+                prop_assert_eq!(pause.renewal, Renewal::Suffices);
             }
         }
 
@@ -157,7 +170,7 @@ mod tests {
                 let pause = patience.after_failure(&refused());
                 prop_assert!(pause.delay >= Duration::from_millis(250));
                 prop_assert!(pause.delay <= Duration::from_secs(30));
-                prop_assert!(pause.until_renewal);
+                prop_assert_eq!(pause.renewal, Renewal::Needed);
             }
             patience.reset();
             prop_assert_eq!(patience.after_failure(&refused()), Pause::FIRST_REFUSAL);
