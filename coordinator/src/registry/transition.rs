@@ -62,7 +62,7 @@ impl Transition {
                 let address = format!("{}:{}", agent.stored.ip_address, agent.stored.port);
                 tracing::info!(
                     agent.name = agent.name(), agent.id = %agent.id(), address,
-                    models = agent.stored.runtime.models.len(), "Agent joined"
+                    link = %agent.stored.link, models = agent.stored.runtime.models.len(), "Agent joined"
                 );
             }
             Self::Returned(agent) => {

@@ -8,8 +8,8 @@ use ollama_coordinator_common::protocol::view::{
     AgentStatus, AgentView, AgentWarning, UnroutableReason,
 };
 
-const COLUMNS: [&str; 8] = [
-    "NAME", "STATE", "RUNTIME", "GPU", "RUNNING", "MODELS", "ADDRESS", "SEEN",
+const COLUMNS: [&str; 9] = [
+    "NAME", "STATE", "RUNTIME", "GPU", "RUNNING", "MODELS", "LINK", "ADDRESS", "SEEN",
 ];
 const GAP: &str = "  ";
 const UNKNOWN: &str = "-";
@@ -68,7 +68,7 @@ fn name(agent: &AgentView) -> &str {
     agent.display_name.as_deref().unwrap_or(&agent.machine_name)
 }
 
-fn cells(agent: &AgentView, now: DateTime<Utc>) -> [String; 8] {
+fn cells(agent: &AgentView, now: DateTime<Utc>) -> [String; 9] {
     let running = match agent.capacity {
         Some(capacity) => format!("{}/{capacity}", agent.in_flight),
         None => agent.in_flight.to_string(),
@@ -87,6 +87,7 @@ fn cells(agent: &AgentView, now: DateTime<Utc>) -> [String; 8] {
         gpus(agent.system_info.as_ref()),
         running,
         agent.models.len().to_string(),
+        agent.link.to_string(),
         address,
         ago(now, agent.last_seen),
     ]
