@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ollama_agent::AgentError;
+use ollama_agent::config::Link;
 use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::id::AgentId;
 use ollama_coordinator_common::protocol::event::Event;
@@ -71,6 +72,7 @@ async fn runtime_whose_agent_was_killed_serves_on_with_a_warning() {
         .start()
         .await;
     let mut machine = AgentMachine::new(coordinator.api, "gpu-1").await;
+    machine.config.link = Link::Direct { advertised: None };
     machine.start();
     let id = wait_until_routable(coordinator.api, 1).await[0].id;
     let mut events = EventStream::open(coordinator.api).await;
