@@ -39,7 +39,8 @@ def main(places):
         fleet.add_simulated_runtime("alone", "--models", "talker,embedder,seer+vision,thinker+thinking",
                                     *PACE)
         fleet.add_simulated_machine("one", "--models", "talker,embedder", *PACE)
-        fleet.add_simulated_machine("two", "--models", "seer+vision,thinker+thinking", *PACE)
+        fleet.add_simulated_machine("two", "--models", "seer+vision,thinker+thinking", *PACE,
+                                    advertise="127.0.0.1")
         fleet.add_simulated_runtime("by-hand", "--models", "by-hand")
         fleet.wait_until_routable()
         alone, one, two = (fleet.runtimes[name] for name in ("alone", "one", "two"))

@@ -46,10 +46,10 @@ class Fleet:
         finally:
             shutil.rmtree(self.home, ignore_errors=True)
 
-    def add_simulated_machine(self, name, *arguments):
-        """Starts a simulated runtime and the agent that fronts it."""
+    def add_simulated_machine(self, name, *arguments, advertise=None):
+        """Starts a simulated runtime and the agent that fronts it, by tunnel unless it advertises."""
         self.add_simulated_runtime(name, *arguments)
-        self._add_agent(name)
+        self._add_agent(name, *(["--advertise", advertise] if advertise else []))
 
     def add_simulated_runtime(self, name, *arguments):
         """Starts a simulated runtime that no agent fronts."""
@@ -103,11 +103,12 @@ class Fleet:
         process = self._start(f"{name}-runtime", program, *arguments)
         self.runtimes[name] = self._announced_url(process)
 
-    def _add_agent(self, name):
+    def _add_agent(self, name, *arguments):
         self._agents.append(name)
         self._start(f"{name}-agent", self.bin_dir / "ollama-agent", "--coordinator", self.url,
                     "--runtime", self.runtimes[name], "--machine-name", name,
-                    "--state-dir", self.home / f"{name}-agent", "--register-retry-interval", "500ms")
+                    "--state-dir", self.home / f"{name}-agent", "--register-retry-interval", "500ms",
+                    *arguments)
 
     def _start(self, name, program, *arguments):
         log = (self.home / f"{name}.log").open("w")

@@ -11,16 +11,20 @@ use http::header::{
 };
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
+use ollama_agent::config::Link;
 use ollama_simulator::runtime::ScriptedRuntime;
 use ollama_simulator::runtime::script::{RuntimeScript, embedding_model, simulated_model};
+use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::support::agent::FakeAgent;
 use crate::support::api::Api;
 use crate::support::coordinator::TestCoordinator;
+use crate::support::machine::AgentMachine;
 
 const MODEL: &str = "simulated-small";
 const JSON: &str = "application/json";
+const DIRECT: Link = Link::Direct { advertised: None };
 /// `{"model":"simulated-small","input":"hi","max_output_tokens":4}`, packed by zstd.
 const PACKED: &[u8] = include_bytes!("../../../simulator/tests/it/fixtures/responses_request.zst");
 /// The digest of the one byte `x`.
@@ -511,12 +515,12 @@ fn without(body: &str, fields: &[&str]) -> Value {
 /// Two runtimes of one script, and a coordinator before one of them.
 struct Pair {
     direct: ScriptedRuntime,
-    behind: ScriptedRuntime,
+    machine: AgentMachine,
     coordinator: TestCoordinator,
 }
 
 impl Pair {
-    async fn start() -> Self {
+    async fn start(link: Link) -> Self {
         let script = RuntimeScript {
             models: vec![
                 embedding_model("simulated-embed:latest"),
@@ -528,13 +532,13 @@ impl Pair {
         };
         let coordinator = TestCoordinator::new().await;
         let direct = ScriptedRuntime::start(script.clone()).await;
-        let behind = ScriptedRuntime::start(script).await;
-        let behind = behind.expect("a port is free");
-        let agent = FakeAgent::in_front_of(&behind, "gpu");
-        agent.join(coordinator.api).await;
+        let mut machine = AgentMachine::with(coordinator.api, "gpu", script).await;
+        machine.config.link = link;
+        machine.start();
+        machine.wait_until_routable().await;
         Self {
             direct: direct.expect("a port is free"),
-            behind,
+            machine,
             coordinator,
         }
     }
@@ -565,16 +569,22 @@ impl Pair {
     }
 }
 
+#[rstest]
+#[case::direct(DIRECT)]
+#[case::tunnel(Link::Tunnel)]
 #[tokio::test]
-async fn question_is_answered_as_by_the_runtime_itself() {
-    let pair = Pair::start().await;
+async fn question_is_answered_as_by_the_runtime_itself(#[case] link: Link) {
+    let pair = Pair::start(link).await;
 
     pair.compare(questions()).await;
 }
 
+#[rstest]
+#[case::direct(DIRECT)]
+#[case::tunnel(Link::Tunnel)]
 #[tokio::test]
-async fn change_is_answered_as_by_the_runtime_itself() {
-    let pair = Pair::start().await;
+async fn change_is_answered_as_by_the_runtime_itself(#[case] link: Link) {
+    let pair = Pair::start(link).await;
 
     pair.compare(changes()).await;
 
@@ -586,12 +596,12 @@ async fn change_is_answered_as_by_the_runtime_itself() {
             .map(|model| model.name.clone())
             .collect()
     };
-    assert_eq!(names(&pair.behind), names(&pair.direct));
+    assert_eq!(names(&pair.machine.runtime), names(&pair.direct));
 }
 
 #[tokio::test]
 async fn slash_too_many_leads_to_where_the_runtime_leads() {
-    let pair = Pair::start().await;
+    let pair = Pair::start(DIRECT).await;
 
     let moved = pair.coordinator.api.get("/v1/models/?a=b").await;
 

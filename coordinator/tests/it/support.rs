@@ -6,6 +6,7 @@ pub(crate) mod chat;
 pub(crate) mod collector;
 pub(crate) mod coordinator;
 pub(crate) mod events;
+pub(crate) mod machine;
 pub(crate) mod mount;
 pub(crate) mod port;
 pub(crate) mod process;

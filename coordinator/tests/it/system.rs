@@ -3,23 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ollama_agent::AgentError;
 use ollama_agent::config::Link;
-use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::id::AgentId;
 use ollama_coordinator_common::protocol::event::Event;
 use ollama_coordinator_common::protocol::view::{AgentStatus, AgentView, AgentWarning};
-use ollama_coordinator_common::shutdown::Shutdown;
-use ollama_simulator::runtime::ScriptedRuntime;
-use ollama_simulator::runtime::script::{FailureMode, RuntimeScript};
+use ollama_simulator::runtime::script::FailureMode;
 use ollama_simulator::wait::{PATIENCE, wait_for};
 use serde_json::json;
-use tempfile::TempDir;
-use tokio::task::JoinSet;
 
 use crate::support::api::Api;
 use crate::support::coordinator::TestCoordinator;
 use crate::support::events::EventStream;
+use crate::support::machine::AgentMachine;
 
 const INTERVAL: Duration = Duration::from_millis(200);
 const TTL: Duration = Duration::from_millis(900);
@@ -131,57 +126,6 @@ async fn agent_waits_for_a_coordinator_that_is_not_there_yet() {
     let agents = wait_until_routable(coordinator.api, 1).await;
     assert_eq!(agents[0].machine_name, "early bird");
     machine.stop().await;
-}
-
-/// A runtime and the state of an agent, whose processes come and go.
-struct AgentMachine {
-    config: ollama_agent::Config,
-    running: Option<(Shutdown, JoinSet<Result<(), AgentError>>)>,
-    runtime: ScriptedRuntime,
-    _state_dir: TempDir,
-}
-
-impl AgentMachine {
-    async fn new(api: Api, name: &str) -> Self {
-        let runtime = ScriptedRuntime::start(RuntimeScript::default()).await;
-        let runtime = runtime.expect("a port is free");
-        let state_dir = tempfile::tempdir().expect("there is room for a directory");
-        let mut config = ollama_agent::Config::new(
-            BaseUrl::from_addr(api.addr()),
-            BaseUrl::from_addr(runtime.addr()),
-            state_dir.path().to_owned(),
-        );
-        name.clone_into(&mut config.machine_name);
-        config.register_retry_interval = Duration::from_millis(200);
-        config.timing.first_retry = Duration::from_millis(50);
-        Self {
-            config,
-            running: None,
-            runtime,
-            _state_dir: state_dir,
-        }
-    }
-
-    fn start(&mut self) {
-        let shutdown = Shutdown::default();
-        let mut running = JoinSet::new();
-        running.spawn(ollama_agent::run(self.config.clone(), shutdown.clone()));
-        self.running = Some((shutdown, running));
-    }
-
-    /// Stops the agent, which says goodbye.
-    async fn stop(&mut self) {
-        let (shutdown, mut running) = self.running.take().expect("it runs");
-        shutdown.trigger();
-        let ended = running.join_next().await.expect("it was started");
-        ended.expect("it does not panic").expect("it ends well");
-    }
-
-    /// Ends the agent without a goodbye.
-    async fn kill(&mut self) {
-        let (_, mut running) = self.running.take().expect("it runs");
-        running.shutdown().await;
-    }
 }
 
 async fn wait_until_routable(api: Api, count: usize) -> Vec<AgentView> {
