@@ -79,6 +79,7 @@ pub async fn run_with_status(
         () = shutdown.forced() => Ok(()),
         ended = session.run() => ended,
         () = tasks.token().cancelled() => Err(AgentError::TaskEnded),
+        () = tunnel.token().cancelled() => Err(AgentError::TaskEnded),
     };
     if let Err(error) = tunnel.stop(config.timing.drain + TASKS_GRACE).await {
         tracing::warn!(%error, "Requests were left behind");
@@ -90,12 +91,12 @@ pub async fn run_with_status(
     ended
 }
 
-/// Starts the tunnel, if there is to be one: a task that ends after the others' work is done.
+/// Starts the tunnel, if there is to be one. It ends after the session, so it has an owner of its own.
 fn start_tunnel(config: &Config, ties: Ties) -> Tasks {
     let tasks = Tasks::default();
     if config.link == Link::Tunnel {
         let keeping = Keeper::new(config, ties).run(tasks.token().clone());
-        tasks.spawn("tunnel", OnExit::Log, async {
+        tasks.spawn("tunnel", OnExit::Stop, async {
             keeping.await;
             Ok::<_, Infallible>(())
         });

@@ -203,8 +203,8 @@ struct Args {
     #[arg(long, env = "OLLAMA_AGENT_RUNTIME", value_name = "URL", value_parser = runtime_url::parse)]
     runtime: Option<BaseUrl>,
 
-    /// Have the coordinator dial the runtime at this IP address, with or without a port [default:
-    /// this agent carries the requests, and nothing has to be reachable from outside]
+    /// Have the coordinator dial the runtime itself, at this IP address, with or without a port
+    /// [default: the agent carries the requests]
     #[arg(long, env = "OLLAMA_AGENT_ADVERTISE", value_name = "ADDRESS", value_parser = link::parse)]
     advertise: Option<Advertised>,
 

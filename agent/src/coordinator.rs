@@ -163,6 +163,12 @@ pub enum CoordinatorError {
         /// What it said, made fit for one line.
         detail: String,
     },
+    /// The wish to turn the connection into a tunnel has not reached it.
+    #[error(
+        "a reverse proxy in front of the coordinator lets no tunnel through: it has to pass on the \
+         headers `Upgrade` and `Connection`"
+    )]
+    NotUpgraded,
     /// It cannot do it now.
     #[error("the coordinator cannot do this now: {detail}")]
     Busy {

@@ -214,7 +214,9 @@ impl SessionLoop {
             },
             CoordinatorError::UnknownAgent => Failure::UnknownAgent,
             CoordinatorError::DuplicateIdentity => Failure::DuplicateIdentity,
-            CoordinatorError::WrongSecret | CoordinatorError::Invalid { .. } => Failure::Refused,
+            CoordinatorError::WrongSecret
+            | CoordinatorError::Invalid { .. }
+            | CoordinatorError::NotUpgraded => Failure::Refused,
         })
     }
 

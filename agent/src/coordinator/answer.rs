@@ -21,6 +21,7 @@ pub(super) fn refusal(answer: &HttpResponse) -> CoordinatorError {
         ErrorCode::UnknownAgent => CoordinatorError::UnknownAgent,
         ErrorCode::WrongSecret => CoordinatorError::WrongSecret,
         ErrorCode::DuplicateIdentity => CoordinatorError::DuplicateIdentity,
+        ErrorCode::UpgradeRequired => CoordinatorError::NotUpgraded,
         ErrorCode::RequestTimeout
         | ErrorCode::RegistryFull
         | ErrorCode::StorageUnavailable
@@ -33,7 +34,6 @@ pub(super) fn refusal(answer: &HttpResponse) -> CoordinatorError {
         | ErrorCode::UnsupportedMediaType
         | ErrorCode::NotFound
         | ErrorCode::UnknownRequest
-        | ErrorCode::UpgradeRequired
         | ErrorCode::MethodNotAllowed => CoordinatorError::Invalid { detail },
         ErrorCode::Unrecognised if is_temporary(answer) => busy(answer, detail),
         ErrorCode::Unrecognised => CoordinatorError::Invalid { detail },
@@ -112,6 +112,7 @@ mod tests {
     #[case(404, "unknown_agent", "does not know this agent")]
     #[case(403, "wrong_secret", "another secret")]
     #[case(409, "duplicate_identity", "another process")]
+    #[case(426, "upgrade_required", "reverse proxy")]
     #[case(400, "address_not_allowed", "refuses: because")]
     #[case(503, "storage_unavailable", "cannot do this now: because")]
     #[case(503, "invented_later", "cannot do this now: because")]

@@ -176,6 +176,7 @@ fn explained(error: &CoordinatorError) -> String {
         | CoordinatorError::WrongSecret
         | CoordinatorError::DuplicateIdentity
         | CoordinatorError::Invalid { .. }
+        | CoordinatorError::NotUpgraded
         | CoordinatorError::Busy { .. }
         | CoordinatorError::NotACoordinator(_) => chain,
     }

@@ -103,6 +103,7 @@ impl Patience {
             | CoordinatorError::WrongSecret
             | CoordinatorError::DuplicateIdentity
             | CoordinatorError::Invalid { .. }
+            | CoordinatorError::NotUpgraded
             | CoordinatorError::NotACoordinator(_) => self.after_refusal(),
         }
     }

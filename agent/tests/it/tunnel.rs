@@ -390,7 +390,7 @@ async fn tunnel_error(tunnel: &mut TestTunnel) -> hyper::Error {
 #[rstest]
 #[case::unknown(Answer::Problem(404, "unknown_agent"))]
 #[case::not_now(Answer::Problem(503, "unavailable"))]
-#[case::proxy_without_upgrades(Answer::Text(426, "text/plain", "no"))]
+#[case::proxy_without_upgrades(Answer::Problem(426, "upgrade_required"))]
 #[case::web_page(Answer::Text(200, "text/html", "<title>Campus login</title>"))]
 #[tokio::test]
 async fn refused_tunnel_is_tried_again_with_the_next_renewal(#[case] answer: Answer) {
