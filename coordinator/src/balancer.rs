@@ -116,6 +116,9 @@ pub enum AcquireError {
     /// Agents that have it are known, but none may get requests now.
     #[error("every agent that has the model is offline or gets no requests")]
     NotRoutable,
+    /// As before, but one of them may be back at once.
+    #[error("every agent that has the model is offline or comes back just now")]
+    Reconnecting,
     /// No known agent has the model, but some have not been heard of since the start.
     #[error("not every agent has been heard of since the coordinator started")]
     Recovering,
@@ -202,6 +205,9 @@ impl Balancer {
             })),
             Err(AcquireError::NoSuchModel) if self.0.registry.counts().presumed > 0 => {
                 Err(AcquireError::Recovering)
+            }
+            Err(AcquireError::NotRoutable) if self.0.registry.awaits_tunnel(wanted.model) => {
+                Err(AcquireError::Reconnecting)
             }
             Err(error) => Err(error),
         }

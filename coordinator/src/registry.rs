@@ -227,6 +227,11 @@ impl Registry {
         replaced
     }
 
+    /// Returns whether an agent that has a model may be back at once, with a tunnel.
+    pub fn awaits_tunnel(&self, model: &str) -> bool {
+        self.0.table.lock().awaits_tunnel(model, Instant::now())
+    }
+
     /// Returns the tunnel of an agent.
     pub fn tunnel_of(&self, id: AgentId) -> Option<TunnelId> {
         self.0.table.lock().tunnel_of(id)

@@ -315,7 +315,8 @@ impl Tried {
             Some(ForwardError::NotConnected(_) | ForwardError::Broken(_)) => self.refusal.is_none(),
             Some(ForwardError::Silent(_)) | None => false,
         };
-        all_are_gone && just_now && self.since.elapsed() < OUTAGE
+        let is_expected = error == AcquireError::Reconnecting || all_are_gone && just_now;
+        is_expected && self.since.elapsed() < OUTAGE
     }
 
     /// Returns whether some agent's answer is better than waiting for another agent: one that does

@@ -230,6 +230,7 @@ impl ProxyError {
             Self::NoAgent { error, .. } => match error {
                 AcquireError::NoSuchModel | AcquireError::OtherApi => StatusCode::NOT_FOUND,
                 AcquireError::NotRoutable
+                | AcquireError::Reconnecting
                 | AcquireError::Recovering
                 | AcquireError::NotThere
                 | AcquireError::QueueFull
@@ -260,6 +261,7 @@ impl ProxyError {
                 AcquireError::NoSuchModel => "no_such_model",
                 AcquireError::OtherApi => "other_api",
                 AcquireError::NotRoutable => "not_routable",
+                AcquireError::Reconnecting => "reconnecting",
                 AcquireError::Recovering => "recovering",
                 AcquireError::NotThere => "not_there",
                 AcquireError::QueueFull => "queue_full",
@@ -321,7 +323,7 @@ fn no_agent(model: &str, error: AcquireError) -> String {
         AcquireError::QueueTimeout => {
             format!("no machine that has model '{model}' became free in time, please try again")
         }
-        AcquireError::NotRoutable | AcquireError::Exhausted => {
+        AcquireError::NotRoutable | AcquireError::Reconnecting | AcquireError::Exhausted => {
             format!("every machine that has model '{model}' is offline or gets no requests")
         }
     }

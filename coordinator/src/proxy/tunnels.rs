@@ -14,7 +14,6 @@ use ollama_coordinator_common::protocol::tunnel::{
 };
 use ollama_coordinator_common::secret::SecretHash;
 use parking_lot::RwLock;
-use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::upstream::RequestBody;
@@ -152,15 +151,14 @@ fn socket_of(upgraded: Upgraded) -> Result<Socket, BeginError> {
     if !parts.read_buf.is_empty() {
         return Err(BeginError::OutOfTurn);
     }
-    let stream = parts.io.inner().stream();
-    let socket = SockRef::from(stream);
     #[cfg(target_os = "linux")]
-    socket
-        .set_tcp_user_timeout(Some(PING_EVERY + PING_TIMEOUT))
-        .map_err(BeginError::Socket)?;
-    #[cfg(any(target_os = "linux", target_os = "macos"))]
-    socket
-        .set_tcp_notsent_lowat(NOT_SENT)
-        .map_err(BeginError::Socket)?;
+    set_up(parts.io.inner().stream()).map_err(BeginError::Socket)?;
     Ok(parts.io)
+}
+
+#[cfg(target_os = "linux")]
+fn set_up(stream: &TcpStream) -> std::io::Result<()> {
+    let socket = socket2::SockRef::from(stream);
+    socket.set_tcp_user_timeout(Some(PING_EVERY + PING_TIMEOUT))?;
+    socket.set_tcp_notsent_lowat(NOT_SENT)
 }

@@ -221,8 +221,10 @@ impl Lease {
         self.deadline = self.deadline.max(now + self.terms.ttl);
     }
 
-    /// Lets the lease run out at `deadline` at the latest, because there are signs of death.
+    /// Suspects the agent and lets the lease run out at `deadline` at the latest, because there are
+    /// signs of death.
     pub fn shorten(&mut self, deadline: Instant) {
+        self.suspect();
         self.deadline = self.deadline.min(deadline);
     }
 

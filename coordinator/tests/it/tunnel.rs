@@ -59,6 +59,47 @@ async fn agent_without_its_tunnel_gets_no_requests_and_says_so() {
 }
 
 #[tokio::test]
+async fn request_waits_for_a_tunnel_that_was_just_lost() {
+    let coordinator = TestCoordinator::new().await;
+    let runtime = runtime().await;
+    let (agent, tunnel) = joined_by_tunnel(coordinator.api, &runtime).await;
+    drop(tunnel);
+    let is_lost = |agent: &AgentView| !agent.routable;
+    let api = coordinator.api;
+    api.wait_for_agent(agent.id, "lost", is_lost).await;
+    let question = chat("hi");
+    let asked = api.post("/api/chat", &question);
+    let bearer = Bearer::Runtime(runtime.addr());
+
+    let (mut answer, tunnel) =
+        tokio::join!(asked, FakeTunnel::open(coordinator.api, &agent, bearer));
+
+    let text = answer.text().await;
+    assert_eq!(answer.status, StatusCode::OK, "{text}");
+    drop(tunnel);
+}
+
+#[tokio::test]
+async fn tunnel_that_is_opened_renews_the_lease() {
+    let ttl = Duration::from_secs(2);
+    let coordinator = TestCoordinator::builder()
+        .lease(Duration::from_millis(500), ttl)
+        .start()
+        .await;
+    let runtime = runtime().await;
+    let (agent, tunnel) = joined_by_tunnel(coordinator.api, &runtime).await;
+    let before = coordinator.api.agent(agent.id).await.last_seen;
+
+    let bearer = Bearer::Runtime(runtime.addr());
+    let newer = FakeTunnel::open(coordinator.api, &agent, bearer).await;
+
+    let is_renewed = |agent: &AgentView| agent.last_seen > before;
+    let api = coordinator.api;
+    api.wait_for_agent(agent.id, "renewed", is_renewed).await;
+    drop((tunnel, newer));
+}
+
+#[tokio::test]
 async fn request_without_an_answer_goes_elsewhere_when_the_tunnel_is_cut() {
     let coordinator = TestCoordinator::new().await;
     let runtime = runtime().await;

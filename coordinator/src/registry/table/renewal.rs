@@ -115,7 +115,7 @@ impl AgentTable {
         terms
     }
 
-    fn settle_renewal(
+    pub(super) fn settle_renewal(
         &mut self,
         id: AgentId,
         (was, was_trusted): (Option<UnroutableReason>, Option<Trust>),
@@ -146,7 +146,7 @@ impl AgentTable {
 
 /// What a heartbeat brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum News {
+pub(super) enum News {
     Nothing,
     Load,
     Report,

@@ -22,6 +22,7 @@ mod model;
 mod reach;
 mod staging;
 mod suspicion;
+mod tunnel;
 
 const POLICY: LeasePolicy = LeasePolicy {
     interval: Duration::from_secs(1),

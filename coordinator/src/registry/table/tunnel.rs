@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use ollama_coordinator_common::id::{AgentId, SessionId};
 use ollama_coordinator_common::protocol::tunnel::LinkKind;
+use ollama_coordinator_common::protocol::view::UnroutableReason;
 use ollama_coordinator_common::secret::SecretHash;
+use tokio::time::Instant;
 
 use super::super::agent::{Moment, Tunnel, TunnelId};
+use super::super::snapshot::model_key;
 use super::super::transition::Transition;
+use super::renewal::News;
 use super::{AgentTable, RenewError};
 
 /// How long an agent whose tunnel is lost may be silent until it is offline.
@@ -47,7 +51,7 @@ impl AgentTable {
         }
     }
 
-    /// Takes a tunnel into use, and returns the one that it replaces.
+    /// Takes a tunnel into use, which is a sign of life, and returns the one that it replaces.
     pub fn open_tunnel(
         &mut self,
         id: AgentId,
@@ -58,16 +62,17 @@ impl AgentTable {
         let Some(record) = self.records.get_mut(&id) else {
             return Some(tunnel);
         };
-        let was = record.unroutable();
+        let was = (record.unroutable(), record.trust());
+        let has_left = record.stored.left_at.is_some();
         let replaced = record.tunnel.replace(Tunnel {
             id: tunnel,
             session,
         });
-        if was == record.unroutable() {
-            self.route(id);
-        } else {
-            self.note(id, now, Transition::RoutabilityChanged);
+        if !has_left {
+            self.renew_lease(id, now.mono);
         }
+        self.settle_renewal(id, was, News::Nothing, now);
+        self.route(id);
         replaced.map(|tunnel| tunnel.id)
     }
 
@@ -82,6 +87,7 @@ impl AgentTable {
         };
         let was = record.unroutable();
         record.tunnel = None;
+        record.tunnel_awaited_since = Some(now.mono);
         let is_same = was == record.unroutable();
         if let Some(mut lease) = record.lease {
             lease.shorten(now.mono + RECONNECT_WINDOW);
@@ -90,6 +96,20 @@ impl AgentTable {
         if !is_same {
             self.note(id, now, Transition::RoutabilityChanged);
         }
+    }
+
+    /// Returns whether an agent that has a model may be back at once: its tunnel was just lost, or is
+    /// not there yet.
+    pub fn awaits_tunnel(&self, model: &str, now: Instant) -> bool {
+        let model = model_key(model);
+        self.records.values().any(|record| {
+            let since = record.tunnel_awaited_since;
+            let is_awaited = since.is_some_and(|since| now < since + RECONNECT_WINDOW);
+            let mut models = record.stored.runtime.models.iter();
+            is_awaited
+                && record.unroutable() == Some(UnroutableReason::NoTunnel)
+                && models.any(|known| model_key(&known.name) == model)
+        })
     }
 
     /// Returns the tunnel of an agent.
