@@ -42,6 +42,8 @@ pub async fn get_metrics(
     let mut page = Page::with_prefix("ollama_coordinator");
     agents(&mut page, &registry);
     storage(&mut page, &process);
+    let tunnels = proxy.tunnels().count() as u64;
+    gauge(&mut page, "tunnels", "Tunnels that are up", tunnels);
     gauge(
         &mut page,
         "in_flight",
