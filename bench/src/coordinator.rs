@@ -96,14 +96,16 @@ pub(crate) async fn start_anchor() -> anyhow::Result<(Process, SocketAddr)> {
     Ok((process, addr))
 }
 
-/// Starts a real agent.
+/// Starts a real agent with further `flags`.
 pub(crate) fn start_agent(
     state_dir: &Path,
     coordinator: SocketAddr,
     runtime: SocketAddr,
+    flags: &[&str],
 ) -> anyhow::Result<Process> {
     let mut command = Command::new(program("ollama-agent")?);
     command
+        .args(flags)
         .args(["--coordinator", &format!("http://{coordinator}")])
         .args(["--runtime", &format!("http://{runtime}")])
         .arg("--state-dir")

@@ -97,6 +97,21 @@ pub(crate) fn registration(runtime: SocketAddr, agent: u64, run: Run) -> Vec<u8>
     request("POST", "/api/agents", Some(&secret(agent)), &body)
 }
 
+/// Returns the registration of an agent that carries its traffic itself.
+pub(crate) fn tunnelled(agent: u64) -> Vec<u8> {
+    let body = format!(
+        r#"{{"machine_name":"machine-{agent:06}","ip_address":"127.0.0.1","port":11434,"link":"tunnel","agent_id":"{}","session":"{}",{DESCRIPTION}}}"#,
+        id(agent),
+        session(agent, 0),
+    );
+    request("POST", "/api/agents", Some(&secret(agent)), &body)
+}
+
+/// Returns the session of an agent's first process, and its secret.
+pub(crate) fn credentials(agent: u64) -> (String, String) {
+    (session(agent, 0).to_string(), secret(agent))
+}
+
 /// Returns a heartbeat of an agent; `seq` must grow.
 pub(crate) fn heartbeat(agent: u64, run: Run, seq: u64) -> Vec<u8> {
     let path = format!("/api/agents/{}/heartbeat", id(agent));

@@ -11,3 +11,4 @@ pub(crate) mod policies;
 pub(crate) mod proxy;
 pub(crate) mod registrations;
 pub(crate) mod restart;
+pub(crate) mod tunnel;

@@ -10,13 +10,13 @@ use crate::coordinator::{Coordinator, Leases, start_anchor, work_dir};
 use crate::fleet::Fleet;
 use crate::machine::{Foreign, wait_for_quiet};
 use crate::measures::{agent, cadence, detection, heartbeats, lists, memory, peers};
-use crate::measures::{policies, proxy, registrations, restart};
+use crate::measures::{policies, proxy, registrations, restart, tunnel};
 use crate::process::Process;
 use crate::table::{Aim, HEAD, Row};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The subjects for which programs are started.
-const DRIVEN: [&str; 5] = ["costs", "cadence", "detection", "proxy", "peers"];
+const DRIVEN: [&str; 6] = ["costs", "cadence", "detection", "proxy", "tunnel", "peers"];
 
 /// How much of everything.
 #[derive(Debug, Clone, Copy)]
@@ -145,6 +145,9 @@ async fn drive(scale: Scale, wanted: impl Fn(&str) -> bool) -> anyhow::Result<()
     }
     if wanted("proxy") {
         proxy::measure(&mut bench).await?;
+    }
+    if wanted("tunnel") {
+        tunnel::measure(scale).await?;
     }
     let mut tables = String::new();
     if wanted("peers") {

@@ -45,9 +45,9 @@ pub(crate) struct Streamed {
     pub(crate) transits: Vec<Duration>,
     /// How long the window was.
     pub(crate) took: Duration,
-    /// What the process under test needed for it.
+    /// What the processes under test needed for it.
     pub(crate) cpu: Duration,
-    /// Its memory at the end of the window, in bytes.
+    /// Their memory at the end of the window, in bytes.
     pub(crate) memory: u64,
     /// Streams of which something had arrived when the window began.
     pub(crate) begun: u32,
@@ -64,7 +64,7 @@ pub(crate) async fn run(
     addr: SocketAddr,
     path: &str,
     streams: Streams,
-    process: &Process,
+    processes: &[&Process],
 ) -> anyhow::Result<Streamed> {
     let body = chat(Some((CHUNKS, streams.pace)));
     let request: Arc<[u8]> = request("POST", path, None, &body).into();
@@ -91,12 +91,12 @@ pub(crate) async fn run(
         tally.streamed = Streamed::default();
         begun
     };
-    let (started, before) = (Instant::now(), process.cpu());
+    let (started, before) = (Instant::now(), cpu_of(processes));
     sleep(streams.window).await;
     let mut tally = std::mem::take(&mut *tally.lock());
-    let cpu = process.cpu().saturating_sub(before);
+    let cpu = cpu_of(processes).saturating_sub(before);
     let took = started.elapsed();
-    let memory = process.memory();
+    let memory = processes.iter().map(|process| process.memory()).sum();
     readers.shutdown().await;
     if let Some(failure) = tally.failure.take() {
         anyhow::bail!("a stream ended: {failure}");
@@ -108,6 +108,10 @@ pub(crate) async fn run(
         begun,
         ..tally.streamed
     })
+}
+
+fn cpu_of(processes: &[&Process]) -> Duration {
+    processes.iter().map(|process| process.cpu()).sum()
 }
 
 async fn read(mut stream: TcpStream, request: Arc<[u8]>, tally: Arc<Mutex<Tally>>) {

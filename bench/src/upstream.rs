@@ -120,6 +120,10 @@ async fn answer_all(mut stream: TcpStream) -> io::Result<()> {
     let mut received = Vec::with_capacity(4096);
     loop {
         let request = loop {
+            if let Some(end) = upload_end(&received)? {
+                swallow(&mut stream, end - received.len()).await?;
+                received.clear();
+            }
             if let Some(request) = Request::parse(&received)? {
                 break request;
             }
@@ -131,6 +135,19 @@ async fn answer_all(mut stream: TcpStream) -> io::Result<()> {
         let length = request.length;
         received.drain(..length);
     }
+}
+
+/// Takes the rest of an upload and keeps nothing of it.
+async fn swallow(stream: &mut TcpStream, mut rest: usize) -> io::Result<()> {
+    let mut taken = vec![0; LARGEST_REQUEST];
+    while rest > 0 {
+        let most = rest.min(taken.len());
+        match stream.read(&mut taken[..most]).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            length => rest -= length,
+        }
+    }
+    stream.write_all(&whole("201 Created", "")).await
 }
 
 async fn answer(stream: &mut TcpStream, request: &Request<'_>) -> io::Result<()> {
@@ -201,6 +218,38 @@ fn framed(line: &str) -> String {
     format!("{:x}\r\n{line}\r\n", line.len())
 }
 
+/// Returns where the upload ends whose head these bytes begin with, if they do.
+fn upload_end(bytes: &[u8]) -> io::Result<Option<usize>> {
+    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    let mut head = httparse::Request::new(&mut headers);
+    let Status::Complete(start) = head.parse(bytes).map_err(io::Error::other)? else {
+        return Ok(None);
+    };
+    if !head
+        .path
+        .is_some_and(|path| path.starts_with("/api/blobs/"))
+    {
+        return Ok(None);
+    }
+    Ok(Some(start + length_of(&head)?))
+}
+
+fn length_of(head: &httparse::Request<'_, '_>) -> io::Result<usize> {
+    let invalid = || io::Error::from(io::ErrorKind::InvalidData);
+    let mut length = 0;
+    for header in head.headers.iter() {
+        if header.name.eq_ignore_ascii_case("content-length") {
+            let text = std::str::from_utf8(header.value).ok();
+            length = text
+                .and_then(|text| text.parse().ok())
+                .ok_or_else(invalid)?;
+        } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
+            return Err(invalid());
+        }
+    }
+    Ok(length)
+}
+
 /// A whole request. Its body has a length: none of the proxies sends it in chunks.
 #[derive(Debug, PartialEq, Eq)]
 struct Request<'a> {
@@ -219,17 +268,7 @@ impl<'a> Request<'a> {
         let Status::Complete(start) = head.parse(bytes).map_err(io::Error::other)? else {
             return Ok(None);
         };
-        let mut length = 0;
-        for header in head.headers.iter() {
-            if header.name.eq_ignore_ascii_case("content-length") {
-                let text = std::str::from_utf8(header.value).ok();
-                length = text
-                    .and_then(|text| text.parse().ok())
-                    .ok_or_else(invalid)?;
-            } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
-                return Err(invalid());
-            }
-        }
+        let length = length_of(&head)?;
         let Some(body) = bytes.get(start..).and_then(|rest| rest.get(..length)) else {
             return Ok(None);
         };

@@ -38,7 +38,7 @@ pub(crate) async fn start() -> anyhow::Result<Idle> {
     let data_dir = dir.path().join("data");
     let coordinator = Coordinator::start(&data_dir, Leases::Default).await?;
     let state_dir = dir.path().join("agent");
-    let agent = start_agent(&state_dir, coordinator.addr, runtime.addr())?;
+    let agent = start_agent(&state_dir, coordinator.addr, runtime.addr(), &[])?;
     let deadline = Instant::now() + REGISTERED_WITHIN;
     while coordinator.count("online").await? == 0 {
         anyhow::ensure!(Instant::now() < deadline, "the agent did not register");

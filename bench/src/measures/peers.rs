@@ -200,7 +200,7 @@ impl Turn<'_> {
             path,
             process,
         } = self.target;
-        let streamed = streams::run(*addr, path, streams, process).await?;
+        let streamed = streams::run(*addr, path, streams, &[process]).await?;
         let begun = streamed.begun;
         anyhow::ensure!(begun > 0, "no stream began in time");
         if begun < count {

@@ -9,11 +9,12 @@ use ollama_coordinator_common::protocol::tunnel::LinkKind;
 use ollama_coordinator_common::protocol::view::{AgentView, UnroutableReason};
 use ollama_simulator::runtime::ScriptedRuntime;
 use ollama_simulator::runtime::script::RuntimeScript;
+use ollama_simulator::tunnel::Bearer;
 
 use crate::support::agent::FakeAgent;
 use crate::support::chat::{MODEL, ask, chat, joined};
 use crate::support::coordinator::TestCoordinator;
-use crate::support::tunnel::{Bearer, FakeTunnel, joined_by_tunnel};
+use crate::support::tunnel::{joined_by_tunnel, open as open_tunnel};
 
 async fn runtime() -> ScriptedRuntime {
     let script = RuntimeScript {
@@ -71,8 +72,7 @@ async fn request_waits_for_a_tunnel_that_was_just_lost() {
     let asked = api.post("/api/chat", &question);
     let bearer = Bearer::Runtime(runtime.addr());
 
-    let (mut answer, tunnel) =
-        tokio::join!(asked, FakeTunnel::open(coordinator.api, &agent, bearer));
+    let (mut answer, tunnel) = tokio::join!(asked, open_tunnel(coordinator.api, &agent, bearer));
 
     let text = answer.text().await;
     assert_eq!(answer.status, StatusCode::OK, "{text}");
@@ -91,7 +91,7 @@ async fn tunnel_that_is_opened_renews_the_lease() {
     let before = coordinator.api.agent(agent.id).await.last_seen;
 
     let bearer = Bearer::Runtime(runtime.addr());
-    let newer = FakeTunnel::open(coordinator.api, &agent, bearer).await;
+    let newer = open_tunnel(coordinator.api, &agent, bearer).await;
 
     let is_renewed = |agent: &AgentView| agent.last_seen > before;
     let api = coordinator.api;
@@ -105,7 +105,7 @@ async fn request_without_an_answer_goes_elsewhere_when_the_tunnel_is_cut() {
     let runtime = runtime().await;
     let agent = behind_nat(&runtime);
     agent.register(coordinator.api).await;
-    let tunnel = FakeTunnel::open(coordinator.api, &agent, Bearer::Silent).await;
+    let tunnel = open_tunnel(coordinator.api, &agent, Bearer::Silent).await;
     coordinator.api.wait_until_routable(agent.id).await;
     let question = chat("hi");
     let asked = coordinator.api.post("/api/chat", &question);
@@ -131,7 +131,7 @@ async fn request_that_the_agent_refuses_goes_elsewhere() {
     let coordinator = TestCoordinator::new().await;
     let agent = behind_nat(&runtime().await);
     agent.register(coordinator.api).await;
-    let _tunnel = FakeTunnel::open(coordinator.api, &agent, Bearer::Refuses).await;
+    let _tunnel = open_tunnel(coordinator.api, &agent, Bearer::Refuses).await;
     coordinator.api.wait_until_routable(agent.id).await;
     let (_runtime, _agent) = joined(coordinator.api, RuntimeScript::default()).await;
 
@@ -168,7 +168,7 @@ async fn newer_tunnel_of_the_same_session_replaces_the_older_one() {
     let (agent, older) = joined_by_tunnel(coordinator.api, &runtime).await;
 
     let newer = Bearer::Runtime(runtime.addr());
-    let newer = FakeTunnel::open(coordinator.api, &agent, newer).await;
+    let newer = open_tunnel(coordinator.api, &agent, newer).await;
 
     older.ended().await;
     ask(coordinator.api, 3).await;
@@ -181,7 +181,7 @@ async fn nobody_gets_a_tunnel_without_the_secret_and_the_session() {
     let coordinator = TestCoordinator::new().await;
     let agent = behind_nat(&runtime().await);
     let open = |agent| async move {
-        let opened = FakeTunnel::open(coordinator.api, &agent, Bearer::Silent).await;
+        let opened = open_tunnel(coordinator.api, &agent, Bearer::Silent).await;
         opened.map(|_| ()).unwrap_err()
     };
 
@@ -224,17 +224,17 @@ async fn two_processes_with_tunnels_and_one_id_are_told_apart() {
     clone.session = SessionId::new();
     clone.register(coordinator.api).await;
     let bearer = Bearer::Runtime(runtime.addr());
-    let clones = FakeTunnel::open(coordinator.api, &clone, bearer).await;
+    let clones = open_tunnel(coordinator.api, &clone, bearer).await;
     tunnel.ended().await;
 
-    let again = FakeTunnel::open(coordinator.api, &first, bearer).await;
+    let again = open_tunnel(coordinator.api, &first, bearer).await;
     assert_eq!(again.map(|_| ()).unwrap_err(), StatusCode::NOT_FOUND);
     let proof = first.beat(coordinator.api).await;
 
     assert_eq!(proof.status, StatusCode::OK);
     let refused = clone.beat(coordinator.api).await;
     assert_eq!(refused.status, StatusCode::CONFLICT);
-    let tunnel = FakeTunnel::open(coordinator.api, &first, bearer).await;
+    let tunnel = open_tunnel(coordinator.api, &first, bearer).await;
     coordinator.api.wait_until_routable(first.id).await;
     ask(coordinator.api, 3).await;
     drop((tunnel, clones));

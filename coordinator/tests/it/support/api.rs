@@ -125,7 +125,7 @@ pub(crate) fn request(method: Method, path: &str, body: impl Into<Bytes>) -> Req
     clippy::panic,
     reason = "a test whose coordinator does not answer has failed"
 )]
-fn panic_at(what: &str, error: &(dyn Error + 'static)) -> ! {
+pub(crate) fn panic_at(what: &str, error: &(dyn Error + 'static)) -> ! {
     panic!("{what}: {error:?}")
 }
 
