@@ -29,11 +29,12 @@ bench: ## the benchmarks (installs what the proxy is measured beside, says what)
 	cargo run --release --package ollama-coordinator-bench
 
 faults: ## the long fault runs with their figures: kill -9, power loss, a fleet, failing machines
+	cargo build --workspace --bins
 	OLLAMA_COORDINATOR_KILL_CYCLES=1000 POWER_LOSS_SEEDS=3000 OLLAMA_COORDINATOR_FLEET=1000 \
 		OLLAMA_COORDINATOR_PAUSE=90 OLLAMA_COORDINATOR_KILLS=12 OLLAMA_COORDINATOR_KILL_EVERY=10 \
-		OLLAMA_COORDINATOR_ABORTS=100000 \
+		OLLAMA_COORDINATOR_ABORTS=100000 OLLAMA_COORDINATOR_AGENT_KILLS=100 \
 		cargo test --package ollama-coordinator --tests -- --nocapture crash power_loss fleet \
-		killing accounts
+		killing accounts world
 
 bless: ## accept what has changed in snapshots and generated files
 	INSTA_UPDATE=always OLLAMA_COORDINATOR_BLESS=1 cargo test --workspace

@@ -7,34 +7,22 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use ollama_simulator::runtime::ScriptedRuntime;
 use ollama_simulator::runtime::script::{FailureMode, RuntimeScript};
 use rstest::rstest;
-use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::agent::FakeAgent;
-use crate::support::api::{Api, request};
+use crate::support::api::Api;
 use crate::support::coordinator::TestCoordinator;
+use crate::support::seen::{Seen, ask_until};
 use crate::support::{say, setting};
 
 const CLIENTS: usize = 24;
 const MACHINES: usize = 3;
-
-/// What clients saw.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Seen {
-    whole: usize,
-    /// A stream that had begun and ended in an error that says so.
-    told: usize,
-    /// No answer, or an error, before the first byte.
-    failed: usize,
-    /// A stream that had begun and just ended.
-    silent: usize,
-}
 
 #[rstest]
 #[case::killed("killed", FailureMode::Refuse)]
@@ -77,28 +65,21 @@ async fn failing_machine_costs_no_request_that_has_not_begun(
         whole,
         told,
         failed,
+        broken,
         silent,
     } = seen;
     say(&format!(
         "{name}, {kills} times, one of {MACHINES} machines, every {} s: {whole} answers whole, \
-         {failed} failed before the first byte, {told} broken streams said so, {silent} did not",
-        every.as_secs()
+         {failed} failed before the first byte, {told} broken streams said so, {} did not",
+        every.as_secs(),
+        broken + silent
     ));
     assert!(whole > 0, "nothing was answered");
-    assert_eq!((failed, silent), (0, 0), "{seen:?}");
+    assert_eq!((failed, broken, silent), (0, 0, 0), "{seen:?}");
     let id = coordinator.api.agents().await[0].id;
     let is_idle =
         |agent: &ollama_coordinator_common::protocol::view::AgentView| agent.in_flight == 0;
     coordinator.api.wait_for_agent(id, "idle", is_idle).await;
-}
-
-impl Seen {
-    fn add(&mut self, other: Self) {
-        self.whole += other.whole;
-        self.told += other.told;
-        self.failed += other.failed;
-        self.silent += other.silent;
-    }
 }
 
 async fn machines(api: Api) -> Vec<ScriptedRuntime> {
@@ -119,31 +100,4 @@ async fn machines(api: Api) -> Vec<ScriptedRuntime> {
         machines.push(runtime);
     }
     machines
-}
-
-async fn ask_until(api: Api, stream: bool, stop: CancellationToken) -> Seen {
-    let ask = json!({ "model": "simulated-small", "prompt": "hi", "stream": stream }).to_string();
-    let mut seen = Seen::default();
-    while !stop.is_cancelled() {
-        let sent = api.try_send(request(Method::POST, "/api/generate", ask.clone()));
-        let Ok(mut answer) = sent.await else {
-            seen.failed += 1;
-            continue;
-        };
-        let status = answer.status;
-        let (text, _) = answer.read_all().await;
-        let last = text.lines().last().unwrap_or_default();
-        let last: Value = serde_json::from_str(last).unwrap_or_default();
-        if status != StatusCode::OK || text.is_empty() {
-            say(&format!("failed with {status}: {text}"));
-            seen.failed += 1;
-        } else if last["done"] == true {
-            seen.whole += 1;
-        } else if last["error"].is_string() {
-            seen.told += 1;
-        } else {
-            seen.silent += 1;
-        }
-    }
-    seen
 }

@@ -36,3 +36,5 @@ mod stop;
 mod system;
 mod telemetry;
 mod tunnel;
+#[cfg(target_os = "linux")]
+mod world;

@@ -1,6 +1,8 @@
 //! What every area's tests stand on: coordinators to start and end, and somebody to call them.
 
 pub(crate) mod agent;
+#[cfg(target_os = "linux")]
+pub(crate) mod agent_process;
 pub(crate) mod api;
 pub(crate) mod chat;
 pub(crate) mod collector;
@@ -8,8 +10,13 @@ pub(crate) mod coordinator;
 pub(crate) mod events;
 pub(crate) mod machine;
 pub(crate) mod mount;
+#[cfg(target_os = "linux")]
+pub(crate) mod nat;
+#[cfg(target_os = "linux")]
+pub(crate) mod network;
 pub(crate) mod port;
 pub(crate) mod process;
+pub(crate) mod seen;
 pub(crate) mod tunnel;
 pub(crate) mod upstream;
 

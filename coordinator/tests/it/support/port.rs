@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 
 const BACKLOG: i32 = 1024;
 
-/// Holds a free port of 127.0.0.1: bound, so that the system gives it to nobody else, but not
+/// Holds a free port, of 127.0.0.1 unless told otherwise: bound, so that the system gives it to nobody else, but not
 /// listening, so that a coordinator which is told this port can have it.
 #[derive(Debug)]
 pub(crate) struct ReservedPort {
@@ -17,7 +17,12 @@ pub(crate) struct ReservedPort {
 
 impl ReservedPort {
     pub(crate) fn new() -> Self {
-        let bound = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        Self::on(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+
+    /// Holds an address and port.
+    pub(crate) fn on(addr: SocketAddr) -> Self {
+        let bound = bind(addr);
         let addr = bound.local_addr().expect("a bound socket has an address");
         Self {
             addr: addr.as_socket().expect("it is an IP address"),
@@ -39,8 +44,8 @@ impl ReservedPort {
 }
 
 fn bind(addr: SocketAddr) -> Socket {
-    let socket =
-        Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket can be made");
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP));
+    let socket = socket.expect("a socket can be made");
     socket.set_reuse_address(true).expect("a socket can");
     socket.bind(&addr.into()).expect("the port is free");
     socket

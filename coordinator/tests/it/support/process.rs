@@ -1,5 +1,6 @@
 //! The real binary, as a process that can be killed, paused and refused.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -24,9 +25,21 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn new() -> Self {
-        let port = ReservedPort::new();
+        Self::listening(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+
+    /// Makes a machine whose coordinators listen at `addr`; they are called over loopback if they
+    /// listen everywhere.
+    pub(crate) fn listening(addr: SocketAddr) -> Self {
+        let port = ReservedPort::on(addr);
+        let mut called = port.addr();
+        match called.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => called.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => called.set_ip(Ipv6Addr::LOCALHOST.into()),
+            IpAddr::V4(_) | IpAddr::V6(_) => {}
+        }
         Self {
-            api: Api::new(port.addr()),
+            api: Api::new(called),
             home: tempfile::tempdir().expect("there is room for a directory"),
             port,
         }
@@ -53,7 +66,8 @@ impl Machine {
     pub(crate) fn command_on(&self, port: u16) -> Command {
         let mut command = binary(self.home());
         command
-            .args(["--no-local-agent", "--host=127.0.0.1"])
+            .arg("--no-local-agent")
+            .arg(format!("--host={}", self.port.addr().ip()))
             .arg(format!("--port={port}"));
         command
     }
