@@ -9,8 +9,9 @@ use ollama_simulator::wait::{PATIENCE, wait_for};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use crate::support::api::Api;
 use crate::support::chat::MODEL;
-use crate::support::nat::Nat;
+use crate::support::nat::{Joined, Nat};
 use crate::support::seen::{Seen, ask};
 use crate::support::{say, skip};
 
@@ -27,7 +28,7 @@ async fn machine_that_wakes_up_at_another_address_is_back_by_itself() {
     let script = thinking(Duration::from_secs(2));
     let (_coordinator, joined) = nat.start(script.clone()).await;
     let other = nat.join(&nat.hub, "at-hub", script, &[]).await;
-    let asked = asked_while(&nat, "at-home").await;
+    let asked = asked_until_it_has_some(nat.api(), &joined).await;
 
     nat.home.ip("addr flush dev eth0").unwrap();
     let moved = Instant::now();
@@ -40,12 +41,14 @@ async fn machine_that_wakes_up_at_another_address_is_back_by_itself() {
     nat.wait("at-home", "routable", is_routable).await;
     let back = plugged_in.elapsed();
     let seen = all(asked).await;
+    let answered = moved.elapsed();
 
     say(&format!(
         "address taken away: not routable after {} ms, routable {} ms after another one was \
-         given; what it had been asked: {seen:?}",
+         given; what it had been asked was answered after {} ms: {seen:?}",
         noticed.as_millis(),
-        back.as_millis()
+        back.as_millis(),
+        answered.as_millis()
     ));
     assert_eq!(
         seen,
@@ -62,15 +65,95 @@ async fn machine_that_wakes_up_at_another_address_is_back_by_itself() {
 }
 
 #[tokio::test]
+async fn machine_whose_address_is_replaced_at_once_costs_no_request() {
+    let nat = match Nat::new() {
+        Ok(nat) => nat,
+        Err(reason) => return skip("an address that is replaced", &reason),
+    };
+    let script = thinking(Duration::from_millis(200));
+    let (_coordinator, _joined) = nat.start(script.clone()).await;
+    let other = nat.join(&nat.hub, "at-hub", script, &[]).await;
+
+    nat.home.ip("addr flush dev eth0").unwrap();
+    nat.home.ip("addr add 192.168.7.99/24 dev eth0").unwrap();
+    nat.home.ip("route add default via 192.168.7.1").unwrap();
+    let moved = Instant::now();
+    let seen = all(ask_eight_times(nat.api())).await;
+    let answered = moved.elapsed();
+    drop(other);
+    nat.wait("at-home", "routable", is_routable).await;
+
+    say(&format!(
+        "address replaced at once: eight requests were answered after {} ms: {seen:?}",
+        answered.as_millis()
+    ));
+    assert_eq!(
+        seen,
+        Seen {
+            whole: 8,
+            ..Seen::default()
+        }
+    );
+    assert_eq!(ask(nat.api(), "again", true).await.seen.whole, 1);
+}
+
+#[tokio::test]
+async fn streams_that_have_begun_say_so_when_the_router_swallows_everything() {
+    let nat = match Nat::new() {
+        Ok(nat) => nat,
+        Err(reason) => return skip("streams over a link that is half open", &reason),
+    };
+    let script = RuntimeScript {
+        answer_tokens: NonZeroU32::new(1000),
+        tokens_per_second: NonZeroU32::new(20),
+        ..RuntimeScript::default()
+    };
+    let (_coordinator, joined) = nat.start(script).await;
+    let mut streams = JoinSet::new();
+    for _ in 0..4 {
+        let api = nat.api();
+        streams.spawn(async move { ask(api, "hi", true).await.seen });
+    }
+    let in_flight = async || joined.runtime.in_flight();
+    wait_for("four streams", PATIENCE, in_flight, |running| *running >= 4).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+
+    nat.disturb("drop");
+    let dropped = Instant::now();
+    let seen = timeout(NOTICED_WITHIN, all(streams))
+        .await
+        .expect("nothing hangs");
+    let told = dropped.elapsed();
+    wait_for("nothing is generated", PATIENCE, in_flight, |running| {
+        *running == 0
+    })
+    .await;
+
+    say(&format!(
+        "everything swallowed under four streams: told after {} ms, not generated any more after \
+         {} ms; {seen:?}",
+        told.as_millis(),
+        dropped.elapsed().as_millis()
+    ));
+    assert_eq!(
+        seen,
+        Seen {
+            told: 4,
+            ..Seen::default()
+        }
+    );
+}
+
+#[tokio::test]
 async fn machine_behind_a_router_that_swallows_everything_is_noticed_and_comes_back() {
     let nat = match Nat::new() {
         Ok(nat) => nat,
         Err(reason) => return skip("a link that is half open", &reason),
     };
     let script = thinking(Duration::from_secs(2));
-    let (_coordinator, _joined) = nat.start(script.clone()).await;
+    let (_coordinator, joined) = nat.start(script.clone()).await;
     let _other = nat.join(&nat.hub, "at-hub", script, &[]).await;
-    let asked = asked_while(&nat, "at-home").await;
+    let asked = asked_until_it_has_some(nat.api(), &joined).await;
 
     nat.disturb("drop");
     let dropped = Instant::now();
@@ -169,18 +252,23 @@ fn thinking(first_token_delay: Duration) -> RuntimeScript {
     }
 }
 
-/// Asks eight times, and waits until the agent has some of it.
-async fn asked_while(nat: &Nat, name: &str) -> JoinSet<Seen> {
-    let api = nat.api();
+/// Asks eight times.
+fn ask_eight_times(api: Api) -> JoinSet<Seen> {
     let mut asked = JoinSet::new();
     for _ in 0..8 {
         asked.spawn(async move { ask(api, "hi", true).await.seen });
     }
-    let has_some = |agents: &Vec<AgentView>| {
-        let mut agents = agents.iter();
-        agents.any(|agent| agent.machine_name == name && agent.in_flight > 1)
-    };
-    wait_for("some of it", PATIENCE, || api.agents(), has_some).await;
+    asked
+}
+
+/// Asks eight times, and waits until the runtime has some of it.
+async fn asked_until_it_has_some(api: Api, joined: &Joined) -> JoinSet<Seen> {
+    let asked = ask_eight_times(api);
+    let in_flight = async || joined.runtime.in_flight();
+    wait_for("some of it", PATIENCE, in_flight, |in_flight| {
+        *in_flight > 2
+    })
+    .await;
     asked
 }
 
