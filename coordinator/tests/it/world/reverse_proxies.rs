@@ -28,7 +28,7 @@ use crate::support::{say, skip};
 
 /// Longer than the timeouts that the tests give nginx, and than the time between two pings.
 const IDLE: Duration = Duration::from_secs(14);
-const NGINX_TIMEOUTS: &str = "proxy_read_timeout 12s; proxy_send_timeout 12s; proxy_http_version";
+const NGINX_TIMEOUTS: &str = "proxy_read_timeout 12s; proxy_send_timeout 12s;";
 const TOKENS: u32 = 10;
 const UPLOAD: usize = 64 << 20;
 const ZEROS: &str = "sha256:3b6a07d0d404fab4e23b6d34bc6696a6a312dd92821332385e5af7c01c421351";
@@ -153,7 +153,7 @@ impl ReverseProxy {
 fn nginx(directory: &Path, settings: &str, port: &ReservedPort) -> Command {
     let settings = settings
         .replace("listen 80;", &format!("listen {};", port.addr()))
-        .replace("proxy_http_version", NGINX_TIMEOUTS);
+        .replace("proxy_read_timeout 15m;", NGINX_TIMEOUTS);
     let place = directory.display();
     let whole = format!(
         "daemon off; master_process off; pid {place}/pid; events {{}}\n\
