@@ -203,13 +203,19 @@ impl Balancer {
                 balancer: self.clone(),
                 ticket,
             })),
-            Err(AcquireError::NoSuchModel) if self.0.registry.counts().presumed > 0 => {
-                Err(AcquireError::Recovering)
-            }
-            Err(AcquireError::NotRoutable) if self.0.registry.awaits_tunnel(wanted.model) => {
-                Err(AcquireError::Reconnecting)
-            }
-            Err(error) => Err(error),
+            Err(error) => Err(self.in_full(error, wanted.model)),
+        }
+    }
+
+    /// Returns why nobody can take a request, with what only the registry knows of it.
+    pub fn in_full(&self, error: AcquireError, model: &str) -> AcquireError {
+        let registry = &self.0.registry;
+        if error == AcquireError::NoSuchModel && registry.counts().presumed > 0 {
+            AcquireError::Recovering
+        } else if error == AcquireError::NotRoutable && registry.awaits_tunnel(model) {
+            AcquireError::Reconnecting
+        } else {
+            error
         }
     }
 

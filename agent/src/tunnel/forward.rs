@@ -22,6 +22,8 @@ use crate::error_chain;
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// How much of an answer is read ahead of who takes it; its head has to fit.
 const READ_AHEAD: usize = 64 * 1024;
+/// The most headers of an answer; hyper's own limit of 100 is too low for some.
+const MAX_HEADERS: usize = 256;
 /// Shorter than any known runtime keeps an idle connection, so that none is used while it closes.
 const IDLE_FOR: Duration = Duration::from_secs(4);
 
@@ -48,6 +50,7 @@ impl Forward {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_FOR)
             .http1_max_buf_size(READ_AHEAD)
+            .http1_max_headers(MAX_HEADERS)
             .build(connector);
         let authority = format!("{}:{}", runtime.host(), runtime.port());
         Self(Arc::new(Runtime {

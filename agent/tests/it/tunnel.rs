@@ -264,6 +264,26 @@ async fn answer_that_breaks_off_resets_its_stream() {
 }
 
 #[tokio::test]
+async fn large_heads_pass_both_ways() {
+    let many = async |headers: HeaderMap| {
+        let length = headers["x-long"].len();
+        let answer = (0..200).map(|number| (format!("x-{number}"), "x".to_owned()));
+        let answer: Vec<(String, String)> = answer.collect();
+        (axum::response::AppendHeaders(answer), length.to_string())
+    };
+    let runtime = serve(Router::new().route("/many", get(many)));
+    let mut carried = carry_to(runtime.url()).await;
+
+    let request = http::Request::get("http://a/many")
+        .header("x-long", "x".repeat(300 * 1024))
+        .body(Body::empty());
+    let answer = carried.tunnel.send(request.unwrap()).await.unwrap();
+
+    assert_eq!(answer.headers()["x-199"], "x");
+    assert_eq!(text(answer.into_body()).await, (300 * 1024).to_string());
+}
+
+#[tokio::test]
 async fn reader_that_takes_nothing_holds_up_nobody_else() {
     let endless = async || {
         let chunk = Bytes::from_static(&[b'x'; 16 * 1024]);

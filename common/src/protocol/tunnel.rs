@@ -27,8 +27,8 @@ pub const SEND_BUFFER: usize = 64 * 1024;
 /// How much of all messages the system keeps that the network has not taken, where it can be told:
 /// what is urgent waits behind that.
 pub const NOT_SENT: u32 = 128 * 1024;
-/// The most bytes of headers of one message.
-pub const MAX_HEADERS: u32 = 256 * 1024;
+/// The most bytes of headers of one message: more than an HTTP/1.1 server takes.
+pub const MAX_HEADERS: u32 = 512 * 1024;
 /// How often each side asks whether the other is there.
 pub const PING_EVERY: Duration = Duration::from_secs(10);
 /// How long it waits for the answer.

@@ -53,6 +53,8 @@ struct Tried {
     refusal: Option<AgentAnswer>,
     /// Why the last agent did not answer.
     failure: Option<ForwardError>,
+    /// Since when all agents are gone.
+    gone_since: Option<Instant>,
 }
 
 /// What comes after an attempt.
@@ -189,10 +191,14 @@ impl Proxy {
         tried: &Tried,
         story: &mut Story,
     ) -> Result<Permit, AcquireError> {
+        let model = wanted.model;
         match self.0.balancer.acquire(wanted)? {
             Acquired::Ready(permit) => Ok(permit),
             Acquired::Queued(_) if tried.has_an_answer() => Err(AcquireError::Exhausted),
-            Acquired::Queued(waiter) => wait_for_turn(waiter, story).await,
+            Acquired::Queued(waiter) => {
+                let permit = wait_for_turn(waiter, story).await;
+                permit.map_err(|error| self.0.balancer.in_full(error, model))
+            }
         }
     }
 
@@ -286,6 +292,7 @@ impl Tried {
             owes_retry: false,
             refusal: None,
             failure: None,
+            gone_since: None,
         }
     }
 
@@ -309,14 +316,14 @@ impl Tried {
     }
 
     /// Returns whether an agent may be back soon: all are gone, one of them just now.
-    fn may_wait(&self, error: AcquireError) -> bool {
+    fn may_wait(&mut self, error: AcquireError) -> bool {
         let all_are_gone = matches!(error, AcquireError::Exhausted | AcquireError::NotRoutable);
         let just_now = match self.failure {
             Some(ForwardError::NotConnected(_) | ForwardError::Broken(_)) => self.refusal.is_none(),
             Some(ForwardError::Silent(_)) | None => false,
         };
         let is_expected = error == AcquireError::Reconnecting || all_are_gone && just_now;
-        is_expected && self.since.elapsed() < OUTAGE
+        is_expected && self.gone_since.get_or_insert_with(Instant::now).elapsed() < OUTAGE
     }
 
     /// Returns whether some agent's answer is better than waiting for another agent: one that does
@@ -338,5 +345,22 @@ async fn wait_for_turn(mut waiter: Waiter, story: &mut Story) -> Result<Permit, 
             permit = &mut waiter => return permit,
             _ = notes.tick() => story.queued(waiter.position()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn agent_that_is_gone_is_waited_for_however_long_the_request_has_waited_before() {
+        let mut tried = Tried::nobody();
+        tokio::time::advance(2 * OUTAGE).await;
+
+        assert!(!tried.may_wait(AcquireError::NotRoutable));
+        assert!(tried.may_wait(AcquireError::Reconnecting));
+
+        tokio::time::advance(OUTAGE).await;
+        assert!(!tried.may_wait(AcquireError::Reconnecting));
     }
 }

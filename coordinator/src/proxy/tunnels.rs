@@ -10,7 +10,8 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use ollama_coordinator_common::id::{AgentId, SessionId};
 use ollama_coordinator_common::protocol::tunnel::{
-    CONNECTION_WINDOW, MAX_HEADERS, NOT_SENT, PING_EVERY, PING_TIMEOUT, SEND_BUFFER, STREAM_WINDOW,
+    CONNECTION_WINDOW, MAX_HEADERS, MAX_STREAMS, NOT_SENT, PING_EVERY, PING_TIMEOUT, SEND_BUFFER,
+    STREAM_WINDOW,
 };
 use ollama_coordinator_common::secret::SecretHash;
 use parking_lot::RwLock;
@@ -128,7 +129,13 @@ async fn begin(
 > {
     let upgraded = upgrade.await.map_err(BeginError::NotUpgraded)?;
     let socket = socket_of(upgraded)?;
-    http2::Builder::new(TokioExecutor::new())
+    let begun = client().handshake(socket).await;
+    begun.map_err(BeginError::Handshake)
+}
+
+fn client() -> http2::Builder<TokioExecutor> {
+    let mut client = http2::Builder::new(TokioExecutor::new());
+    client
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -137,9 +144,10 @@ async fn begin(
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true)
-        .handshake(socket)
-        .await
-        .map_err(BeginError::Handshake)
+        // What arrives of answers whose clients have left is no fault of the agent.
+        .max_concurrent_reset_streams(MAX_STREAMS as usize)
+        .max_local_error_reset_streams(None);
+    client
 }
 
 /// Takes the socket itself, so that nothing stands between it and HTTP/2, and has the system
@@ -161,4 +169,72 @@ fn set_up(stream: &TcpStream) -> std::io::Result<()> {
     let socket = socket2::SockRef::from(stream);
     socket.set_tcp_user_timeout(Some(PING_EVERY + PING_TIMEOUT))?;
     socket.set_tcp_notsent_lowat(NOT_SENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+
+    /// More than HTTP/2 puts up with when it is not told otherwise.
+    const MANY: usize = 1_100;
+    const PREFACE: usize = 24;
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    const SETTINGS: u8 = 4;
+    const END_STREAM: u8 = 1;
+    const END_HEADERS: u8 = 4;
+    /// `:status: 200`.
+    const OK: u8 = 0x88;
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(payload.len()).expect("it is short");
+        let mut frame = vec![0, 0, length, kind, flags];
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        frame
+    }
+
+    /// Answers each request, and sends another piece of the answer before.
+    async fn answer_and_add(mut tunnel: DuplexStream) -> std::io::Result<()> {
+        tunnel.read_exact(&mut [0; PREFACE]).await?;
+        tunnel.write_all(&frame(SETTINGS, 0, 0, &[])).await?;
+        let mut ended = None;
+        loop {
+            let mut head = [0; 9];
+            tunnel.read_exact(&mut head).await?;
+            let [a, b, c, kind, _flags, stream @ ..] = head;
+            let length = u32::from_be_bytes([0, a, b, c]);
+            tunnel.read_exact(&mut vec![0; length as usize]).await?;
+            if kind == HEADERS {
+                let stream = u32::from_be_bytes(stream);
+                if let Some(ended) = ended.replace(stream) {
+                    tunnel.write_all(&frame(DATA, 0, ended, b"late")).await?;
+                }
+                let whole = END_STREAM | END_HEADERS;
+                let answer = frame(HEADERS, whole, stream, &[OK]);
+                tunnel.write_all(&answer).await?;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn tunnel_survives_any_number_of_answers_that_nobody_waits_for() {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let begun = client().handshake::<_, RequestBody>(TokioIo::new(near));
+        let mut running = tokio::task::JoinSet::new();
+        running.spawn(async move { drop(answer_and_add(far).await) });
+        let (mut sender, connection) = begun.await.unwrap();
+        running.spawn(async move { drop(connection.await) });
+
+        for _ in 0..MANY {
+            let mut request = Request::new(RequestBody::Whole(Full::new(Bytes::new())));
+            *request.uri_mut() = "http://runtime/".parse().unwrap();
+            sender.send_request(request).await.unwrap();
+        }
+    }
 }

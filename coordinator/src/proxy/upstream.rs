@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use axum::http::uri::{Authority, Parts, Scheme};
+use axum::http::uri::{Authority, Parts, PathAndQuery, Scheme};
 use axum::http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -292,7 +292,9 @@ fn in_absolute_form(uri: &mut Uri) {
     let mut parts = Parts::default();
     parts.scheme = Some(Scheme::HTTP);
     parts.authority = Some(Authority::from_static("runtime"));
-    parts.path_and_query = uri.path_and_query().cloned();
+    // The target may be an authority and no path.
+    let path = uri.path_and_query().cloned();
+    parts.path_and_query = path.or_else(|| Some(PathAndQuery::from_static("/")));
     *uri = Uri::from_parts(parts).expect("a path and query is a URI");
 }
 
@@ -431,6 +433,22 @@ mod tests {
         let mut uri: Uri = uri.parse().unwrap();
 
         in_origin_form(&mut uri);
+
+        assert_eq!(uri, expected);
+    }
+
+    #[rstest]
+    #[case("/api/chat?a=1", "http://runtime/api/chat?a=1")]
+    #[case("//a/%2F?%20", "http://runtime//a/%2F?%20")]
+    #[case("http://host?a=1", "http://runtime/?a=1")]
+    #[case("host:80", "http://runtime/")]
+    fn request_in_a_tunnel_has_a_path_whatever_the_client_asked_for(
+        #[case] uri: &str,
+        #[case] expected: &str,
+    ) {
+        let mut uri: Uri = uri.parse().unwrap();
+
+        in_absolute_form(&mut uri);
 
         assert_eq!(uri, expected);
     }

@@ -10,6 +10,8 @@ use ollama_coordinator_common::protocol::view::{AgentView, UnroutableReason};
 use ollama_simulator::runtime::ScriptedRuntime;
 use ollama_simulator::runtime::script::RuntimeScript;
 use ollama_simulator::tunnel::Bearer;
+use ollama_simulator::wait::{PATIENCE, wait_for};
+use serde_json::json;
 
 use crate::support::agent::FakeAgent;
 use crate::support::chat::{MODEL, ask, chat, joined};
@@ -77,6 +79,39 @@ async fn request_waits_for_a_tunnel_that_was_just_lost() {
     let text = answer.text().await;
     assert_eq!(answer.status, StatusCode::OK, "{text}");
     drop(tunnel);
+}
+
+#[tokio::test]
+async fn request_that_waits_for_a_slot_goes_on_waiting_when_the_tunnel_is_lost() {
+    let coordinator = TestCoordinator::new().await;
+    let api = coordinator.api;
+    let runtime = runtime().await;
+    let agent = behind_nat(&runtime);
+    agent.register(api).await;
+    let one_slot = json!({ "capacity": 1 });
+    api.patch(&agent.path(""), &one_slot).await;
+    let tunnel = open_tunnel(api, &agent, Bearer::Silent).await;
+    api.wait_until_routable(agent.id).await;
+    let question = chat("hi");
+    let ask = || api.post("/api/chat", &question);
+    let mut both = Box::pin(async { tokio::join!(ask(), ask()) });
+    let queued = async || api.get("/metrics").await.text().await;
+    let one = "_queued{model=\"simulated-small\"} 1";
+    tokio::select! {
+        _ = &mut both => panic!("nobody answers"),
+        _ = wait_for("queued", PATIENCE, queued, |page| page.contains(one)) => {}
+    }
+
+    drop(tunnel);
+    let returns = async {
+        api.wait_for_agent(agent.id, "lost", |agent| !agent.routable)
+            .await;
+        open_tunnel(api, &agent, Bearer::Runtime(runtime.addr())).await
+    };
+    let ((first, second), tunnel) = tokio::join!(both, returns);
+
+    assert_eq!([first.status, second.status], [StatusCode::OK; 2]);
+    drop((first, second, tunnel));
 }
 
 #[tokio::test]
