@@ -212,7 +212,7 @@ impl Balancer {
         let registry = &self.0.registry;
         if error == AcquireError::NoSuchModel && registry.counts().presumed > 0 {
             AcquireError::Recovering
-        } else if error == AcquireError::NotRoutable && registry.awaits_tunnel(model) {
+        } else if error == AcquireError::NotRoutable && registry.awaits(model) {
             AcquireError::Reconnecting
         } else {
             error

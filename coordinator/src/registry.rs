@@ -227,9 +227,9 @@ impl Registry {
         replaced
     }
 
-    /// Returns whether an agent that has a model may be back at once, with a tunnel.
-    pub fn awaits_tunnel(&self, model: &str) -> bool {
-        self.0.table.lock().awaits_tunnel(model, Instant::now())
+    /// Returns whether an agent that has a model may be back at once.
+    pub fn awaits(&self, model: &str) -> bool {
+        self.0.table.lock().awaits(model, Instant::now())
     }
 
     /// Returns the tunnel of an agent.

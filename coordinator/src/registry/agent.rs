@@ -77,8 +77,8 @@ pub(super) struct AgentRecord {
     pub(super) leaving: bool,
     pub(super) metrics: Option<Arc<Metrics>>,
     pub(super) tunnel: Option<Tunnel>,
-    /// Since when a tunnel is expected that is not there.
-    pub(super) tunnel_awaited_since: Option<Instant>,
+    /// Since when it is expected back: its tunnel is lost or not there yet, or it has just left.
+    pub(super) awaited_since: Option<Instant>,
     pub(super) reach: Reach,
     pub(super) reach_failures: u32,
     pub(super) next_reach_check: Option<Instant>,
@@ -104,7 +104,7 @@ impl AgentRecord {
             leaving: false,
             metrics: None,
             tunnel: None,
-            tunnel_awaited_since: None,
+            awaited_since: None,
             reach: Reach::Unverified,
             reach_failures: 0,
             next_reach_check: None,

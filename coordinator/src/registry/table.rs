@@ -96,7 +96,7 @@ impl AgentTable {
             let silent = saved_at.signed_duration_since(stored.last_seen).to_std();
             let presumed = stored.left_at.is_none() && silent.unwrap_or_default() < PRESUMED_ALIVE;
             let mut record = AgentRecord::new(Arc::new(stored));
-            record.tunnel_awaited_since = Some(now.mono);
+            record.awaited_since = Some(now.mono);
             if record.stored.verified {
                 record.reach = Reach::Reachable;
             }
@@ -268,7 +268,7 @@ impl AgentTable {
         }
         record.seq = 0;
         record.registrations += 1;
-        record.tunnel_awaited_since = Some(now.mono);
+        record.awaited_since = Some(now.mono);
         let moved = !is_new && next.endpoint() != before.endpoint();
         if moved {
             if let Some(place) = place_of(&before) {
@@ -336,6 +336,7 @@ impl AgentTable {
         edit.apply(Arc::make_mut(&mut record.stored));
         record.unsaved = true;
         if record.stored.left_at.is_some() && !had_left {
+            record.awaited_since = Some(now.mono);
             self.set_lease(id, None);
             self.note(id, now, Transition::Left);
         } else {

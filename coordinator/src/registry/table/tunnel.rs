@@ -58,8 +58,9 @@ impl AgentTable {
         (tunnel, session): (TunnelId, SessionId),
         now: Moment,
     ) -> Option<TunnelId> {
-        // An agent that was forgotten meanwhile has nothing to route to; its tunnel goes at once.
-        let Some(record) = self.records.get_mut(&id) else {
+        // One that was forgotten, or has another process meanwhile, has no use for it.
+        let record = self.records.get_mut(&id);
+        let Some(record) = record.filter(|record| record.stored.session == Some(session)) else {
             return Some(tunnel);
         };
         let was = (record.unroutable(), record.trust());
@@ -87,7 +88,7 @@ impl AgentTable {
         };
         let was = record.unroutable();
         record.tunnel = None;
-        record.tunnel_awaited_since = Some(now.mono);
+        record.awaited_since = Some(now.mono);
         let is_same = was == record.unroutable();
         if let Some(mut lease) = record.lease {
             lease.shorten(now.mono + RECONNECT_WINDOW);
@@ -99,16 +100,20 @@ impl AgentTable {
     }
 
     /// Returns whether an agent that has a model may be back at once: its tunnel was just lost, or is
-    /// not there yet.
-    pub fn awaits_tunnel(&self, model: &str, now: Instant) -> bool {
+    /// not there yet, or it has just left, as when it is restarted.
+    pub fn awaits(&self, model: &str, now: Instant) -> bool {
         let model = model_key(model);
         self.records.values().any(|record| {
-            let since = record.tunnel_awaited_since;
+            let since = record.awaited_since;
             let is_awaited = since.is_some_and(|since| now < since + RECONNECT_WINDOW);
+            let has_left = record.stored.left_at.is_some();
+            let is_gone = match record.unroutable() {
+                Some(UnroutableReason::NoTunnel) => true,
+                Some(UnroutableReason::Offline) => has_left,
+                Some(_) | None => false,
+            };
             let mut models = record.stored.runtime.models.iter();
-            is_awaited
-                && record.unroutable() == Some(UnroutableReason::NoTunnel)
-                && models.any(|known| model_key(&known.name) == model)
+            is_awaited && is_gone && models.any(|known| model_key(&known.name) == model)
         })
     }
 

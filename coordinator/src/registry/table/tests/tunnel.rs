@@ -94,16 +94,44 @@ async fn tunnel_of_an_earlier_process_does_not_count() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tunnel_is_expected_only_for_a_while_and_only_for_what_its_agent_has() {
+async fn agent_is_expected_back_only_for_a_while_and_only_for_what_its_agent_has() {
     let now = start();
     let (mut table, id, _) = joined(now);
-    assert!(!table.awaits_tunnel("a", now.mono));
+    assert!(!table.awaits("a", now.mono));
 
     table.close_tunnel(id, FIRST, now);
 
-    assert!(table.awaits_tunnel("a", now.mono));
-    assert!(!table.awaits_tunnel("b", now.mono));
-    assert!(!table.awaits_tunnel("a", after(now, 5.0).mono));
+    assert!(table.awaits("a", now.mono));
+    assert!(!table.awaits("b", now.mono));
+    assert!(!table.awaits("a", after(now, 5.0).mono));
+}
+
+#[tokio::test(start_paused = true)]
+async fn agent_that_has_said_goodbye_may_be_restarting() {
+    let now = start();
+    let (mut table, id, session) = joined(now);
+
+    let goodbye = table.leave(id, None, Some(session), now).unwrap().unwrap();
+    table.publish(goodbye, now);
+
+    assert!(table.awaits("a", now.mono));
+    assert!(!table.awaits("a", after(now, 5.0).mono));
+}
+
+#[tokio::test(start_paused = true)]
+async fn tunnel_that_comes_up_when_another_process_has_registered_is_not_used() {
+    let now = start();
+    let (mut table, id, session) = joined(now);
+    let restarted = NewAgent {
+        session: Some(SessionId::from_u128(7)),
+        link: LinkKind::Tunnel,
+        ..agent(1)
+    };
+    register(&mut table, &restarted, now);
+
+    let replaced = table.open_tunnel(id, (SECOND, session), now);
+
+    assert_eq!(replaced, Some(SECOND));
 }
 
 #[tokio::test(start_paused = true)]
