@@ -130,7 +130,7 @@ fn start(home: &AgentHome, api: Api, runtime: &ScriptedRuntime) -> AgentProcess 
 
 fn routable(event: Event, id: AgentId, expected: bool) -> Option<()> {
     let is_it = |agent: &AgentView| agent.id == id && agent.routable == expected;
-    matches!(event, Event::AgentChanged { agent } if is_it(&agent)).then_some(())
+    matches!(event, Event::AgentChanged { agent, .. } if is_it(&agent)).then_some(())
 }
 
 /// Returns how many tries of requests at an agent have ended.

@@ -98,7 +98,7 @@ async fn stays_routable(api: Api, idle: Duration) {
     let mut events = EventStream::open(api).await;
     let lost = async {
         while let Some(event) = events.next().await {
-            if let Event::AgentChanged { agent } = event
+            if let Event::AgentChanged { agent, .. } = event
                 && !agent.routable
             {
                 return Some(agent.reason);
