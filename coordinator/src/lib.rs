@@ -15,6 +15,7 @@ pub mod config;
 pub mod proxy;
 pub mod reach;
 pub mod registry;
+mod seldom;
 pub mod server;
 mod stall;
 pub mod state;

@@ -32,6 +32,7 @@ pub(super) struct Fleet {
     by_id: HashMap<AgentId, usize>,
     pub(super) pools: Vec<Pool>,
     vacant_pools: Vec<usize>,
+    /// By full name, and by the name without `:latest`: so most requests find theirs at once.
     by_name: HashMap<Box<str>, usize>,
 }
 
@@ -144,7 +145,9 @@ impl Member {
 impl Fleet {
     /// Returns the pool of a model.
     pub(super) fn pool_of(&self, model: &str) -> Option<usize> {
-        self.by_name.get(&*model_key(model)).copied()
+        let pool = self.by_name.get(model);
+        pool.or_else(|| self.by_name.get(&*model_key(model)))
+            .copied()
     }
 
     /// Returns the slot of an agent that is known.
@@ -237,6 +240,9 @@ impl Fleet {
         let done = &mut self.pools[pool];
         let is_needed = !done.members.is_empty() || !done.queue.is_empty() || done.claims > 0;
         if !is_needed && self.by_name.remove(&done.name).is_some() {
+            if let Some(untagged) = untagged(&done.name) {
+                self.by_name.remove(untagged);
+            }
             *done = Pool::default();
             self.vacant_pools.push(pool);
         }
@@ -338,6 +344,9 @@ impl Fleet {
             self.pools.push(new);
             self.pools.len() - 1
         };
+        if let Some(untagged) = untagged(&name) {
+            self.by_name.insert(untagged.into(), pool);
+        }
         self.by_name.insert(name, pool);
         pool
     }
@@ -436,6 +445,11 @@ fn is_same(agent: &Candidate, facts: &AgentFacts<'_>) -> bool {
         && *link == facts.link
         && *speaks_ollama == facts.speaks_ollama
         && Arc::<AtomicU32>::ptr_eq(in_flight, facts.in_flight)
+}
+
+/// Returns a full name without the tag that is meant when there is none.
+fn untagged(name: &str) -> Option<&str> {
+    name.strip_suffix(":latest")
 }
 
 /// Returns a number that is always the same for an agent.
