@@ -72,8 +72,8 @@ async fn measure(storybook: &Storybook, balancer: &Balancer, tasks: u32) -> anyh
         let started = Instant::now();
         let mut running = JoinSet::new();
         for _ in 0..tasks {
-            let (storybook, permit) = (storybook.clone(), permit(balancer)?);
-            running.spawn(async move { tell_many(&storybook, &permit) });
+            let (storybook, mut permit) = (storybook.clone(), permit(balancer)?);
+            running.spawn(async move { tell_many(&storybook, &mut permit) });
         }
         while let Some(done) = running.join_next().await {
             done?;
@@ -83,7 +83,7 @@ async fn measure(storybook: &Storybook, balancer: &Balancer, tasks: u32) -> anyh
     Ok(best.as_secs_f64() * 1e9 / f64::from(REQUESTS))
 }
 
-fn tell_many(storybook: &Storybook, permit: &Permit) {
+fn tell_many(storybook: &Storybook, permit: &mut Permit) {
     let mut headers = HeaderMap::new();
     headers.insert(header::HOST, HeaderValue::from_static("127.0.0.1:11400"));
     headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));

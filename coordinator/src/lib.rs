@@ -18,6 +18,7 @@ pub mod history;
 pub mod proxy;
 pub mod reach;
 pub mod registry;
+mod seldom;
 pub mod server;
 mod stall;
 pub mod state;

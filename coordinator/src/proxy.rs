@@ -10,7 +10,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, Request, Response, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 
 use crate::api::address::Peer;
@@ -80,6 +80,8 @@ struct Shared {
     budget: RetryBudget,
     memory: BodyMemory,
     clients: RandomState,
+    /// What says that a request has passed here.
+    hop: HeaderValue,
 }
 
 impl Proxy {
@@ -91,6 +93,7 @@ impl Proxy {
         storybook: Storybook,
     ) -> Self {
         let tunnels = Tunnels::new(registry.clone());
+        let hop = hops::value(registry.instance_id());
         Self(Arc::new(Shared {
             registry,
             balancer,
@@ -101,6 +104,7 @@ impl Proxy {
             budget: RetryBudget::default(),
             memory: BodyMemory::default(),
             clients: RandomState::new(),
+            hop,
         }))
     }
 
@@ -217,7 +221,7 @@ impl Proxy {
     ) -> Response<ProxyBody> {
         let mut story = self.begin(&head, peer);
         let client = self.client_key(&head.headers, peer);
-        let (mut target, unreadable) = match self.read(&head, body, client).await {
+        let (mut target, unreadable) = match self.read(head, body, client).await {
             Ok(read) => read,
             Err(error) => return refuse(inference.dialect, &error, story),
         };
@@ -254,12 +258,11 @@ impl Proxy {
     /// Reads a request, and says what it is about or why that cannot be seen.
     async fn read(
         &self,
-        head: &Parts,
+        head: Parts,
         body: Incoming,
         client: u64,
     ) -> Result<(Target, Option<ProxyError>), ProxyError> {
-        let hop = self.0.registry.instance_id();
-        if hops::has_passed(&head.headers, hop) {
+        if hops::has_passed(&head.headers, self.0.registry.instance_id()) {
             return Err(ProxyError::Loop);
         }
         let prefix = match self.0.balancer.policy() {
@@ -274,9 +277,9 @@ impl Proxy {
         let target = Target {
             only: Vec::new(),
             peek,
-            method: head.method.clone(),
-            uri: head.uri.clone(),
-            headers: forward::headers_for_agents(&head.headers, hop),
+            method: head.method,
+            uri: head.uri,
+            headers: forward::headers_for_agents(head.headers, &self.0.hop),
             body,
             held,
         };

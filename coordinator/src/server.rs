@@ -16,7 +16,7 @@ use axum::http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::UpgradeableConnection;
 use hyper::service::{HttpService, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,11 @@ use crate::api::address::Peer;
 use crate::dashboard;
 use crate::proxy::Proxy;
 use crate::proxy::body::ProxyBody;
+use crate::seldom::Seldom;
 use crate::stall::StallGuard;
+use pause::{InUse, InUseBody, Pause};
+
+mod pause;
 
 /// How long the first request head of a connection may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -81,17 +85,22 @@ impl Frontend {
         self,
         mut request: Request<Incoming>,
         peer: Peer,
-    ) -> Result<Response<ProxyBody>, Infallible> {
-        if dashboard::owns(&request) {
-            return Ok(dashboard::answer(&request));
-        }
-        if !api::owns(request.uri().path()) {
-            return Ok(self.proxy.serve(request, peer).await);
-        }
-        request.extensions_mut().insert(peer);
-        // Boxed, so that the future of the hot path is small.
-        let answer = Box::pin(self.api.oneshot(request.map(Body::new))).await?;
-        Ok(answer.map(ProxyBody::Other))
+        in_use: InUse,
+    ) -> Result<Response<InUseBody>, Infallible> {
+        let answer = if dashboard::owns(&request) {
+            dashboard::answer(&request)
+        } else if api::owns(request.uri().path()) {
+            request.extensions_mut().insert(peer);
+            // Boxed, so that the future of the hot path is small.
+            let answer = Box::pin(self.api.oneshot(request.map(Body::new))).await?;
+            answer.map(ProxyBody::Other)
+        } else {
+            self.proxy.serve(request, peer).await
+        };
+        Ok(answer.map(|body| InUseBody {
+            body,
+            _in_use: in_use,
+        }))
     }
 }
 
@@ -118,27 +127,36 @@ pub async fn serve(
         };
         let stream = StallGuard::new(stream, limits.write_timeout);
         let frontend = frontend.clone();
-        let asked = CancellationToken::new();
-        let silent = silent_for(limits.head_timeout, asked.clone());
-        let service = service_fn(move |request: Request<Incoming>| {
-            asked.cancel();
-            frontend.clone().answer(request, peer)
-        });
+        let pause = Pause::new();
+        let service = {
+            let pause = Arc::clone(&pause);
+            service_fn(move |request: Request<Incoming>| {
+                let in_use = InUse::new(Arc::clone(&pause));
+                frontend.clone().answer(request, peer, in_use)
+            })
+        };
         let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.idle_timeout)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let (stop, force) = (stop.clone(), force.clone());
         served.spawn(async move {
+            let stop = Seldom::new(async move { stop.cancelled().await });
+            let end = Seldom::new(async move {
+                tokio::select! {
+                    () = pause.outlasts(limits) => {
+                        tracing::debug!(peer.addr = %remote, "Connection asked for nothing");
+                    }
+                    () = force.cancelled() => {}
+                }
+            });
             tokio::select! {
-                ended = until_stopped(connection, &stop) => {
+                biased;
+                ended = until_stopped(connection, stop) => {
                     if let Err(error) = ended {
                         tracing::debug!(peer.addr = %remote, %error, "Connection ended early");
                     }
                 }
-                () = silent => tracing::debug!(peer.addr = %remote, "Connection asked for nothing"),
-                () = force.cancelled() => {}
+                () = end => {}
             }
             drop(permit);
         });
@@ -155,29 +173,20 @@ pub async fn serve(
 /// Serves a connection to its end; after `stop`, to the end of the request it is at.
 async fn until_stopped<S>(
     connection: UpgradeableConnection<TokioIo<StallGuard<TcpStream>>, S>,
-    stop: &CancellationToken,
+    stop: Seldom<impl Future<Output = ()>>,
 ) -> hyper::Result<()>
 where
-    S: HttpService<Incoming, ResBody = ProxyBody, Error = Infallible>,
+    S: HttpService<Incoming, ResBody = InUseBody, Error = Infallible>,
     S::Future: Send,
 {
     let mut connection = pin!(connection);
     tokio::select! {
+        biased;
         ended = connection.as_mut() => return ended,
-        () = stop.cancelled() => {}
+        () = stop => {}
     }
     connection.as_mut().graceful_shutdown();
     connection.await
-}
-
-/// Resolves when no request has come within `head_timeout`.
-async fn silent_for(head_timeout: Duration, asked: CancellationToken) {
-    if tokio::time::timeout(head_timeout, asked.cancelled())
-        .await
-        .is_ok()
-    {
-        std::future::pending::<()>().await;
-    }
 }
 
 type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);

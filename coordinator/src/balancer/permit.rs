@@ -85,9 +85,9 @@ impl Permit {
         &self.agent
     }
 
-    /// Returns among whom and why it was picked.
-    pub fn choice(&self) -> &Choice {
-        &self.choice
+    /// Takes out among whom and why it was picked: one is told of it.
+    pub fn take_choice(&mut self) -> Choice {
+        std::mem::take(&mut self.choice)
     }
 
     /// Notes that the agent has begun to answer.

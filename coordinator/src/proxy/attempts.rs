@@ -14,6 +14,7 @@ use super::relay::{Account, RelayBody};
 use super::route::Inference;
 use super::story::Story;
 use super::target::Target;
+use super::upstream::Sending;
 use super::{AGENT_HEADER, Proxy, refuse};
 use crate::balancer::permit::{Failure, Outcome, Permit};
 use crate::balancer::{AcquireError, Acquired, Waiter, Wanted};
@@ -142,21 +143,23 @@ impl Proxy {
             inference, target, ..
         } = asked;
         let inference = *inference;
-        story.attempt(&permit);
+        story.attempt(&mut permit);
         tried.attempts += 1;
         let agent = permit.candidate().id;
         let link = permit.candidate().link;
-        let mut headers = target.headers.clone();
-        story.mark(&mut headers);
+        let told = &*story;
+        let make = || {
+            let mut request = target.request();
+            told.mark(request.headers_mut());
+            request
+        };
+        let sending = if inference.is_repeatable {
+            Sending::Repeatable(&make)
+        } else {
+            Sending::Once(Box::new(make()))
+        };
         let patience = self.0.settings.first_byte_timeout;
-        let sent = forward::attempt(
-            &self.0.upstream,
-            link,
-            (target, headers),
-            inference,
-            patience,
-        );
-        let sent = sent.await;
+        let sent = forward::attempt(&self.0.upstream, link, sending, patience).await;
         if sent.is_ok() {
             permit.answered();
         }

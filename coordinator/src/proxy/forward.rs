@@ -3,18 +3,15 @@
 use std::time::Duration;
 
 use axum::http::response::Parts;
-use axum::http::{HeaderMap, Request, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame};
-use http_body_util::{BodyExt as _, Full};
-use ollama_coordinator_common::id::InstanceId;
+use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout_at};
 
 use super::headers::strip_request;
 use super::hops;
-use super::route::Inference;
-use super::target::Target;
-use super::upstream::{Repeat, RequestBody, SendError, UpstreamBody, UpstreamClient};
+use super::upstream::{SendError, Sending, UpstreamBody, UpstreamClient};
 use crate::balancer::permit::Failure;
 use crate::registry::agent::Link;
 
@@ -61,10 +58,10 @@ impl ForwardError {
 }
 
 /// Returns the headers that go to agents: what belongs to the client's connection is left out.
-pub fn headers_for_agents(arrived: &HeaderMap, hop: InstanceId) -> HeaderMap {
-    let mut headers = arrived.clone();
+pub fn headers_for_agents(mut headers: HeaderMap, hop: &HeaderValue) -> HeaderMap {
+    let passed = hops::passed(&headers);
     strip_request(&mut headers);
-    hops::add(&mut headers, arrived, hop);
+    hops::add(&mut headers, passed, hop);
     headers
 }
 
@@ -74,22 +71,12 @@ pub fn headers_for_agents(arrived: &HeaderMap, hop: InstanceId) -> HeaderMap {
 pub async fn attempt(
     upstream: &UpstreamClient,
     link: Link,
-    (target, headers): (&Target, HeaderMap),
-    inference: Inference,
+    sending: Sending<'_>,
     patience: Duration,
 ) -> Result<Answer, ForwardError> {
-    let mut request = Request::new(RequestBody::Whole(Full::new(target.body.clone())));
-    request.method_mut().clone_from(&target.method);
-    request.uri_mut().clone_from(&target.uri);
-    *request.headers_mut() = headers;
-    let repeat = if inference.is_repeatable {
-        Repeat::Allowed
-    } else {
-        Repeat::Never
-    };
     let sent = Instant::now();
     let answered = async {
-        let answer = upstream.send(link, request, repeat).await?;
+        let answer = upstream.send(link, sending).await?;
         let (head, mut rest) = answer.into_parts();
         let first = begin(&mut rest).await;
         let first = first.map_err(|error| SendError::Broken(error.into()))?;

@@ -22,14 +22,23 @@ pub fn has_passed(headers: &HeaderMap, own: InstanceId) -> bool {
         .any(|hop| hop.trim().eq_ignore_ascii_case(&own))
 }
 
-/// Adds `own` to the hops that the request `arrived` with, even if its `Connection` disowns them.
-pub fn add(forwarded: &mut HeaderMap, arrived: &HeaderMap, own: InstanceId) {
+/// Returns how a coordinator calls itself to the next one.
+pub fn value(own: InstanceId) -> HeaderValue {
+    HeaderValue::from_str(own.encode(&mut [0; 36])).expect("a UUID is a header value")
+}
+
+/// Returns the hops that a request has arrived with.
+pub fn passed(arrived: &HeaderMap) -> Vec<HeaderValue> {
+    arrived.get_all(HOP_HEADER).iter().cloned().collect()
+}
+
+/// Adds `own` to the hops that a request arrived with, even if its `Connection` disowned them.
+pub fn add(forwarded: &mut HeaderMap, passed: Vec<HeaderValue>, own: &HeaderValue) {
     forwarded.remove(HOP_HEADER);
-    for hop in arrived.get_all(HOP_HEADER) {
-        forwarded.append(HOP_HEADER, hop.clone());
+    for hop in passed {
+        forwarded.append(HOP_HEADER, hop);
     }
-    let own = HeaderValue::from_str(own.encode(&mut [0; 36])).expect("a UUID is a header value");
-    forwarded.append(HOP_HEADER, own);
+    forwarded.append(HOP_HEADER, own.clone());
 }
 
 #[cfg(test)]
@@ -41,8 +50,8 @@ mod tests {
         let [first, second, other] = std::array::from_fn(|_| InstanceId::new());
         let (mut once, mut twice) = (HeaderMap::new(), HeaderMap::new());
 
-        add(&mut once, &HeaderMap::new(), first);
-        add(&mut twice, &once, second);
+        add(&mut once, Vec::new(), &value(first));
+        add(&mut twice, passed(&once), &value(second));
 
         assert!(has_passed(&twice, first) && has_passed(&twice, second));
         assert!(!has_passed(&twice, other) && !has_passed(&once, second));

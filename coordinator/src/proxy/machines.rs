@@ -22,7 +22,7 @@ use super::route::{Inference, Machine, Route};
 use super::selector::Selection;
 use super::story::Story;
 use super::target::{self, HeldMemory, Target};
-use super::upstream::{Repeat, RequestBody};
+use super::upstream::RequestBody;
 use super::{Proxy, forward, hops, refuse};
 use crate::balancer::permit::Outcome;
 use aim::{Aim, AimError};
@@ -53,7 +53,7 @@ pub struct Errand {
     headers: HeaderMap,
     dialect: Dialect,
     changes_models: bool,
-    repeat: Repeat,
+    is_repeatable: bool,
 }
 
 /// A body that is passed on or was read.
@@ -170,7 +170,7 @@ pub async fn ask_any(
         headers: target.headers,
         dialect: inference.dialect,
         changes_models: false,
-        repeat: Repeat::Never,
+        is_repeatable: false,
     };
     pass::whole(proxy, &contacts, errand, (target.body, target.held), story).await
 }
@@ -225,24 +225,19 @@ fn json_answer(status: StatusCode, body: String) -> Response<ProxyBody> {
 
 impl Errand {
     fn new(proxy: &Proxy, head: &Parts, is_change: bool) -> Result<Self, ProxyError> {
-        let hop = proxy.registry().instance_id();
-        if hops::has_passed(&head.headers, hop) {
+        if hops::has_passed(&head.headers, proxy.registry().instance_id()) {
             return Err(ProxyError::Loop);
         }
         Ok(Self {
             method: head.method.clone(),
             uri: head.uri.clone(),
-            headers: forward::headers_for_agents(&head.headers, hop),
+            headers: forward::headers_for_agents(head.headers.clone(), &proxy.0.hop),
             dialect: Dialect::of(head.uri.path()),
             changes_models: match Route::find(&head.method, head.uri.path()) {
                 Ok(Route::Machine(machine)) => machine.changes_models(),
                 Ok(Route::Inference(_) | Route::List(_)) | Err(_) => false,
             },
-            repeat: if is_change {
-                Repeat::Never
-            } else {
-                Repeat::Allowed
-            },
+            is_repeatable: !is_change,
         })
     }
 

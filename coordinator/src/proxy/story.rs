@@ -180,13 +180,14 @@ impl Story {
     }
 
     /// An agent was picked, and the request is sent to it.
-    pub fn attempt(&mut self, permit: &Permit) {
+    pub fn attempt(&mut self, permit: &mut Permit) {
+        let choice = permit.take_choice();
         let candidate = permit.candidate();
         let now = Instant::now();
         let attempt = Attempt {
             agent: candidate.id,
             name: Arc::clone(&candidate.name),
-            choice: permit.choice().clone(),
+            choice,
             started: now,
             end: None,
         };
@@ -246,9 +247,14 @@ impl Story {
             });
             (progress.attempts.len(), progress.queued(until), attempt)
         };
+        headers.reserve(3);
         let id = HeaderValue::from_str(self.id()).expect("an id is a header value");
         headers.insert(REQUEST_HEADER, id);
-        headers.insert(ATTEMPTS_HEADER, HeaderValue::from(attempts));
+        let attempts = match attempts {
+            1 => HeaderValue::from_static("1"),
+            other => HeaderValue::from(other),
+        };
+        headers.insert(ATTEMPTS_HEADER, attempts);
         headers.insert(
             TIMING_HEADER,
             timing::header(queue, attempt.unwrap_or_default()),

@@ -4,15 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::{HeaderMap, Method, Request, Uri};
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Full};
 use ollama_coordinator_common::id::AgentId;
 use parking_lot::Mutex;
 
 use super::error::ProxyError;
 use super::peek::Peek;
+use super::upstream::RequestBody;
 
 /// The most bytes a request may have: images travel in it as base64.
 pub const MAX_BODY_BYTES: usize = 128 * 1024 * 1024;
@@ -62,6 +63,17 @@ pub struct HeldMemory {
     memory: BodyMemory,
     client: u64,
     pages: usize,
+}
+
+impl Target {
+    /// Makes the request that is sent to an agent.
+    pub fn request(&self) -> Request<RequestBody> {
+        let mut request = Request::new(RequestBody::Whole(Full::new(self.body.clone())));
+        request.method_mut().clone_from(&self.method);
+        request.uri_mut().clone_from(&self.uri);
+        request.headers_mut().clone_from(&self.headers);
+        request
+    }
 }
 
 impl Default for BodyMemory {

@@ -63,13 +63,13 @@ struct Wire {
     is_over: bool,
 }
 
-/// Whether a request may be sent again over a new connection when an idle one turns out closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Repeat {
-    /// It may.
-    Allowed,
+/// What is sent, and whether it may be sent again over a new connection when an idle one turns out
+/// closed.
+pub enum Sending<'a> {
+    /// It may be: this makes the request, each time.
+    Repeatable(&'a (dyn Fn() -> Request<RequestBody> + Send + Sync)),
     /// It may not: a connection of its own is made for it.
-    Never,
+    Once(Box<Request<RequestBody>>),
 }
 
 /// Why there is no answer.
@@ -111,20 +111,24 @@ impl UpstreamClient {
     pub async fn send(
         &self,
         link: Link,
-        request: Request<RequestBody>,
-        repeat: Repeat,
+        sending: Sending<'_>,
     ) -> Result<Response<UpstreamBody>, SendError> {
         match link {
-            Link::Direct(addr) => self.send_to(addr, request, repeat).await,
-            Link::Tunnel(tunnel) => self.send_through(tunnel, request).await,
+            Link::Direct(addr) => self.send_to(addr, sending).await,
+            // Boxed, so that the future of the usual request is small: it is moved with each one.
+            Link::Tunnel(tunnel) => Box::pin(self.send_through(tunnel, sending)).await,
         }
     }
 
     async fn send_through(
         &self,
         tunnel: Option<TunnelId>,
-        mut request: Request<RequestBody>,
+        sending: Sending<'_>,
     ) -> Result<Response<UpstreamBody>, SendError> {
+        let mut request = match sending {
+            Sending::Repeatable(make) => make(),
+            Sending::Once(request) => *request,
+        };
         let sender = tunnel.and_then(|tunnel| self.0.tunnels.sender(tunnel));
         let mut sender = sender.ok_or(NotConnected::NoTunnel)?;
         in_absolute_form(request.uri_mut());
@@ -148,22 +152,22 @@ impl UpstreamClient {
     async fn send_to(
         &self,
         addr: SocketAddr,
-        mut request: Request<RequestBody>,
-        repeat: Repeat,
+        sending: Sending<'_>,
     ) -> Result<Response<UpstreamBody>, SendError> {
-        in_origin_form(request.uri_mut());
-        let idle = (repeat == Repeat::Allowed).then(|| self.take_idle(addr));
-        let (wire, second) = match idle.flatten() {
-            Some(wire) => (wire, copy(&request)),
-            None => (self.connect(addr).await?, None),
-        };
-        match (self.exchange(wire, request).await, second) {
-            (Err(SendError::Broken(_)), Some(second)) => {
-                let wire = self.connect(addr).await?;
-                self.exchange(wire, second).await
+        if let Sending::Repeatable(make) = sending
+            && let Some(wire) = self.take_idle(addr)
+        {
+            match self.exchange(wire, make()).await {
+                Err(SendError::Broken(_)) => {}
+                answered => return answered,
             }
-            (answered, _) => answered,
         }
+        let wire = Box::pin(self.connect(addr)).await?;
+        let request = match sending {
+            Sending::Repeatable(make) => make(),
+            Sending::Once(request) => *request,
+        };
+        self.exchange(wire, request).await
     }
 
     /// Closes connections that nobody has used for a while, again and again.
@@ -233,6 +237,7 @@ impl UpstreamClient {
         mut wire: Box<Wire>,
         mut request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, SendError> {
+        in_origin_form(request.uri_mut());
         request
             .headers_mut()
             .insert(header::HOST, wire.host.clone());
@@ -305,18 +310,6 @@ fn never_arrived(error: &hyper::Error) -> bool {
         .and_then(|source| source.downcast_ref::<h2::Error>())
         .and_then(h2::Error::reason);
     error.is_canceled() || reason == Some(h2::Reason::REFUSED_STREAM)
-}
-
-/// Copies a request whose body is in memory.
-fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let RequestBody::Whole(body) = request.body() else {
-        return None;
-    };
-    let mut second = Request::new(RequestBody::Whole(body.clone()));
-    second.method_mut().clone_from(request.method());
-    second.uri_mut().clone_from(request.uri());
-    second.headers_mut().clone_from(request.headers());
-    Some(second)
 }
 
 /// The body of a request to an agent.

@@ -25,7 +25,7 @@ use crate::proxy::peek::{Peek, Prefix};
 use crate::proxy::route::Machine;
 use crate::proxy::story::Story;
 use crate::proxy::target::HeldMemory;
-use crate::proxy::upstream::{Repeat, RequestBody, UpstreamBody};
+use crate::proxy::upstream::{RequestBody, Sending, UpstreamBody};
 
 /// The most bytes of one line; more is not progress.
 const MAX_LINE: usize = 1024 * 1024;
@@ -247,7 +247,8 @@ impl Work {
 
     async fn send(&self, request: Request<RequestBody>) -> Result<State, Report> {
         let moved = Moved::now();
-        let sent = pass::send(&self.proxy, &self.contact, request, Repeat::Never, &moved).await;
+        let sending = Sending::Once(Box::new(request));
+        let sent = pass::send(&self.proxy, &self.contact, sending, &moved).await;
         let answer = sent.map_err(|error| Report {
             status: error.status(),
             error: Some(error.message()),

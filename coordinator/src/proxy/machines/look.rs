@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::aim::Contact;
 use crate::proxy::Proxy;
-use crate::proxy::upstream::{Repeat, RequestBody};
+use crate::proxy::upstream::{RequestBody, Sending};
 
 /// So long the end of an answer is held up at most.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -30,10 +30,14 @@ pub(super) async fn look(proxy: Proxy, contact: Contact) {
 }
 
 async fn ask(proxy: &Proxy, contact: &Contact) -> Option<bytes::Bytes> {
-    let mut request = Request::new(RequestBody::Whole(Full::default()));
-    *request.uri_mut() = Uri::from_static("/api/tags");
+    let make = || {
+        let mut request = Request::new(RequestBody::Whole(Full::default()));
+        *request.uri_mut() = Uri::from_static("/api/tags");
+        request
+    };
     let upstream = proxy.upstream();
-    let answer = upstream.send(contact.link, request, Repeat::Allowed).await;
+    let sending = Sending::Repeatable(&make);
+    let answer = upstream.send(contact.link, sending).await;
     let (head, body) = answer.ok()?.into_parts();
     let body = Limited::new(body, ANSWER_LIMIT).collect().await.ok()?;
     head.status.is_success().then(|| body.to_bytes())

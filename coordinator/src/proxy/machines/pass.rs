@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body as AxumBody;
-use axum::http::{HeaderValue, Request, Response};
+use axum::http::{HeaderValue, Response};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -20,7 +20,7 @@ use crate::proxy::forward::{Answer, ForwardError};
 use crate::proxy::headers::strip_response;
 use crate::proxy::relay::{Account, RelayBody};
 use crate::proxy::story::Story;
-use crate::proxy::upstream::{Repeat, RequestBody, SendError};
+use crate::proxy::upstream::{RequestBody, SendError, Sending};
 use crate::proxy::{AGENT_HEADER, Proxy, refuse};
 
 /// Passes a request on while its body still arrives.
@@ -33,8 +33,8 @@ pub async fn stream(
 ) -> Response<ProxyBody> {
     let moved = Moved::now();
     let body = RequestBody::Passing(Upload::new(body, moved.clone()));
-    let request = errand.request(body);
-    match send(proxy, contact, request, errand.repeat, &moved).await {
+    let request = Box::new(errand.request(body));
+    match send(proxy, contact, Sending::Once(request), &moved).await {
         Ok(answer) => relay(proxy, contact, &errand, answer, story).await,
         Err(error) => refuse(errand.dialect, &error, story),
     }
@@ -50,9 +50,13 @@ pub async fn whole(
 ) -> Response<ProxyBody> {
     let mut failed = None;
     for contact in contacts {
-        let request = errand.request_with(&body);
-        let sent = send(proxy, contact, request, errand.repeat, &Moved::now()).await;
-        match sent {
+        let make = || errand.request_with(&body);
+        let sending = if errand.is_repeatable {
+            Sending::Repeatable(&make)
+        } else {
+            Sending::Once(Box::new(make()))
+        };
+        match send(proxy, contact, sending, &Moved::now()).await {
             Ok(answer) => return relay(proxy, contact, &errand, answer, story).await,
             Err(error @ ProxyError::NotReached(_)) => failed = Some(error),
             Err(error) => {
@@ -69,14 +73,13 @@ pub async fn whole(
 pub(super) async fn send(
     proxy: &Proxy,
     contact: &Contact,
-    request: Request<RequestBody>,
-    repeat: Repeat,
+    sending: Sending<'_>,
     moved: &Moved,
 ) -> Result<Answer, ProxyError> {
     let patience = patience(proxy);
     let sent = Instant::now();
     let answered = tokio::select! {
-        answered = proxy.0.upstream.send(contact.link, request, repeat) => answered,
+        answered = proxy.0.upstream.send(contact.link, sending) => answered,
         () = moved.stalled(patience) => {
             return Err(ProxyError::Failed(ForwardError::Silent(patience)));
         }

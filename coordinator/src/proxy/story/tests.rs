@@ -25,10 +25,10 @@ async fn times_are_those_of_the_steps() {
     story.queued(1);
     let waiting = only(&book);
     tokio::time::advance(STEP).await;
-    story.attempt(&permit());
+    story.attempt(&mut permit());
     tokio::time::advance(STEP).await;
     story.attempt_failed(Outcome::Failure(Failure::Busy));
-    story.attempt(&permit());
+    story.attempt(&mut permit());
     tokio::time::advance(STEP).await;
     story.answered(StatusCode::OK, None);
     let mut headers = HeaderMap::new();
@@ -61,7 +61,7 @@ async fn times_are_those_of_the_steps() {
 async fn story_without_an_end_is_that_of_a_client_that_left() {
     let book = Storybook::for_tests();
     let mut story = asking(&book);
-    story.attempt(&permit());
+    story.attempt(&mut permit());
 
     drop(story);
 
@@ -75,7 +75,7 @@ async fn story_without_an_end_is_that_of_a_client_that_left() {
 async fn answer_of_an_agent_that_was_given_up_counts_as_one_attempt() {
     let book = Storybook::for_tests();
     let mut story = asking(&book);
-    story.attempt(&permit());
+    story.attempt(&mut permit());
     story.attempt_failed(Outcome::Failure(Failure::Status(500)));
     story.answered(StatusCode::INTERNAL_SERVER_ERROR, None);
 
@@ -93,7 +93,7 @@ async fn figures_of_more_models_and_agents_than_are_counted_apart_go_to_other() 
     for number in 0..2_000 {
         let mut story = book.begin("POST", "/api/chat", &HeaderMap::new(), CLIENT);
         story.asks_for(Dialect::Ollama, &format!("m{number}:latest"), true);
-        story.attempt(&permit());
+        story.attempt(&mut permit());
         story.answered(StatusCode::OK, None);
         story.ended(Outcome::Success, 5, 1, [b"", b""]);
     }
