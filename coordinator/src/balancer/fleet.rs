@@ -62,10 +62,8 @@ pub(super) struct Slot {
 pub(super) struct Pool {
     name: Box<str>,
     pub(super) members: Vec<Member>,
-    /// Slots of the members that are taken to have it in memory: first those that are not full.
+    /// Slots of the members that are taken to have it in memory.
     pub(super) warm: Vec<usize>,
-    /// How many of those are not full.
-    pub(super) warm_free: usize,
     pub(super) queue: FairQueue,
     pub(super) average: Speed,
     pub(super) turn: usize,
@@ -207,9 +205,6 @@ impl Fleet {
     pub(super) fn claim(&mut self, slot: usize, pool: usize, now: Instant) -> (bool, bool) {
         let claimed = &mut self.slots[slot];
         claimed.set_in_flight(claimed.in_flight + 1);
-        if claimed.in_flight == claimed.capacity {
-            self.sort_everywhere(slot, now);
-        }
         self.pools[pool].claims += 1;
         let Some(member) = self.member_mut(slot, pool) else {
             return (false, false);
@@ -228,9 +223,6 @@ impl Fleet {
     pub(super) fn release(&mut self, slot: usize, pool: usize, has_failed: bool, now: Instant) {
         let released = &mut self.slots[slot];
         released.set_in_flight(released.in_flight.saturating_sub(1));
-        if released.in_flight + 1 == released.capacity {
-            self.sort_everywhere(slot, now);
-        }
         if let Some(member) = self.member_mut(slot, pool) {
             member.in_flight = member.in_flight.saturating_sub(1);
             if has_failed {
@@ -380,7 +372,7 @@ impl Fleet {
     }
 
     fn leave(&mut self, slot: usize, pool: usize) {
-        self.set_warm(slot, pool, None);
+        self.set_warm(slot, pool, false);
         let places = &mut self.slots[slot].places;
         let Ok(index) = places.binary_search_by_key(&pool, |place| place.0) else {
             return;
@@ -397,77 +389,35 @@ impl Fleet {
         self.drop_pool_if_done(pool);
     }
 
-    /// Does the same in all pools of an agent, when it has become full or is not any more.
-    fn sort_everywhere(&mut self, slot: usize, now: Instant) {
-        for index in 0..self.slots[slot].places.len() {
-            let (pool, _) = self.slots[slot].places[index];
-            self.sort_by_warmth(slot, pool, now);
-        }
-    }
-
     /// Puts a member among the warm ones, or takes it out, as it is.
     pub(super) fn sort_by_warmth(&mut self, slot: usize, pool: usize, now: Instant) {
-        let is_free = self.slots[slot].in_flight < self.slots[slot].capacity;
         let is_warm = self
             .member_mut(slot, pool)
             .is_some_and(|member| member.is_warm(now));
-        self.set_warm(slot, pool, is_warm.then_some(is_free));
+        self.set_warm(slot, pool, is_warm);
     }
 
-    /// Puts a member among the warm ones that are free or are not, or takes it out.
-    fn set_warm(&mut self, slot: usize, pool: usize, is_free: Option<bool>) {
+    fn set_warm(&mut self, slot: usize, pool: usize, is_warm: bool) {
+        let last = self.pools[pool].warm.len();
         let Some(member) = self.member_mut(slot, pool) else {
             return;
         };
-        let at = member.warm_at;
-        let free = self.pools[pool].warm_free;
-        if at.map(|at| at < free) == is_free {
-            return;
-        }
-        if let Some(at) = at {
-            self.take_warm(at, pool);
-        }
-        if let Some(is_free) = is_free {
-            self.put_warm(slot, pool, is_free);
-        }
-    }
-
-    fn take_warm(&mut self, at: usize, pool: usize) {
-        let known = &mut self.pools[pool];
-        let mut gap = at;
-        if at < known.warm_free {
-            known.warm_free -= 1;
-            gap = known.warm_free;
-            known.warm.swap(at, gap);
-        }
-        let slot = known.warm.swap_remove(gap);
-        self.note_warm(at, pool);
-        self.note_warm(gap, pool);
-        if let Some(member) = self.member_mut(slot, pool) {
-            member.warm_at = None;
-        }
-    }
-
-    fn put_warm(&mut self, slot: usize, pool: usize, is_free: bool) {
-        let known = &mut self.pools[pool];
-        let last = known.warm.len();
-        let mut at = last;
-        known.warm.push(slot);
-        if is_free {
-            at = known.warm_free;
-            known.warm_free += 1;
-            known.warm.swap(at, last);
-        }
-        self.note_warm(at, pool);
-        self.note_warm(last, pool);
-    }
-
-    /// Notes where a warm member stands.
-    fn note_warm(&mut self, at: usize, pool: usize) {
-        if let Some(slot) = self.pools[pool].warm.get(at).copied()
-            && let Some(member) = self.member_mut(slot, pool)
-        {
-            member.warm_at = Some(at);
+        match (member.warm_at, is_warm) {
+            (None, true) => {
+                member.warm_at = Some(last);
+                self.pools[pool].warm.push(slot);
+            }
+            (Some(at), false) => {
+                member.warm_at = None;
+                let warm = &mut self.pools[pool].warm;
+                warm.swap_remove(at);
+                if let Some(moved) = warm.get(at).copied()
+                    && let Some(member) = self.member_mut(moved, pool)
+                {
+                    member.warm_at = Some(at);
+                }
+            }
+            (None, false) | (Some(_), true) => {}
         }
     }
 }
@@ -529,9 +479,6 @@ impl Fleet {
                 .iter()
                 .filter(|member| member.warm_at.is_some());
             assert_eq!(warm.count(), pool.warm.len());
-            let is_free = |slot: &usize| self.slots[*slot].in_flight < self.slots[*slot].capacity;
-            let (free, full) = pool.warm.split_at(pool.warm_free);
-            assert!(free.iter().all(is_free) && !full.iter().any(is_free));
         }
     }
 

@@ -258,8 +258,8 @@ impl State {
         }
     }
 
-    /// Draws some of the agents that have the model in memory and are not full; all of those, if
-    /// something else speaks against the drawn ones. Returns whether one of them can take the request.
+    /// Draws some of the agents that have the model in memory; all of them, if those are full.
+    /// Returns whether one of them can take the request.
     fn draw_warm(
         &mut self,
         look: &mut Look,
@@ -267,10 +267,10 @@ impl State {
         wanted: &Wanted<'_>,
         now: Instant,
     ) -> bool {
-        let free = self.fleet.pools[pool].warm_free;
-        if free > SMALL {
+        let warm = self.fleet.pools[pool].warm.len();
+        if warm > SMALL {
             for _ in 0..DRAWN {
-                let at = below(self.next_random(), free);
+                let at = below(self.next_random(), warm);
                 let slot = self.fleet.pools[pool].warm[at];
                 self.look_at(look, (slot, pool), wanted, now);
             }
@@ -278,9 +278,9 @@ impl State {
                 return true;
             }
         }
-        let start = below(self.next_random(), free);
-        for step in 0..free {
-            let slot = self.fleet.pools[pool].warm[(start + step) % free];
+        let start = below(self.next_random(), warm);
+        for step in 0..warm {
+            let slot = self.fleet.pools[pool].warm[(start + step) % warm];
             self.look_at(look, (slot, pool), wanted, now);
             if look.inputs.len() > SMALL && look.has_usable_at_end() {
                 return true;
