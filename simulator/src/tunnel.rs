@@ -11,7 +11,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use ollama_coordinator_common::protocol::tunnel::{
-    CONNECTION_WINDOW, MAX_STREAMS, PROTOCOL, STREAM_WINDOW,
+    CONNECTION_WINDOW, MAX_STREAMS, PROTOCOL, REQUEST_WINDOW,
 };
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -29,6 +29,8 @@ pub struct SimulatedTunnel {
 pub enum Bearer {
     /// They go to a runtime.
     Runtime(SocketAddr),
+    /// They go to a runtime, one at a time.
+    OneAtATime(SocketAddr),
     /// They are refused, as when no runtime can be connected to.
     Refuses,
     /// Nothing.
@@ -85,11 +87,15 @@ impl SimulatedTunnel {
         let upgraded = hyper::upgrade::on(answer)
             .await
             .map_err(|error| broken(error.into()))?;
+        let streams = match bearer {
+            Bearer::OneAtATime(_) => 1,
+            Bearer::Runtime(_) | Bearer::Refuses | Bearer::Silent => MAX_STREAMS,
+        };
         connection.spawn(async move {
             let service = service_fn(move |request| answer_one(request, bearer));
             let served = http2::Builder::new(TokioExecutor::new())
-                .max_concurrent_streams(MAX_STREAMS)
-                .initial_stream_window_size(STREAM_WINDOW)
+                .max_concurrent_streams(streams)
+                .initial_stream_window_size(REQUEST_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .serve_connection(upgraded, service)
                 .await;
@@ -109,7 +115,7 @@ async fn answer_one(
     bearer: Bearer,
 ) -> Result<Response<BoxBody<Bytes, hyper::Error>>, BoxError> {
     let runtime = match bearer {
-        Bearer::Runtime(runtime) => runtime,
+        Bearer::Runtime(runtime) | Bearer::OneAtATime(runtime) => runtime,
         Bearer::Refuses => return Err(h2::Error::from(h2::Reason::REFUSED_STREAM).into()),
         Bearer::Silent => std::future::pending().await,
     };

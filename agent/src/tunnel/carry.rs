@@ -5,8 +5,8 @@ use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use ollama_coordinator_common::protocol::tunnel::{
-    CONNECTION_WINDOW, MAX_HEADERS, MAX_STREAMS, PING_EVERY, PING_TIMEOUT, SEND_BUFFER,
-    STREAM_WINDOW,
+    CONNECTION_WINDOW, MAX_HEADERS, MAX_STREAMS, PING_EVERY, PING_TIMEOUT, REQUEST_WINDOW,
+    SEND_BUFFER,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +34,7 @@ fn server() -> http2::Builder<TokioExecutor> {
     server
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_stream_window_size(REQUEST_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEADERS)

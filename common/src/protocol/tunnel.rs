@@ -17,11 +17,13 @@ pub const PROTOCOL: &str = "ollama-coordinator-tunnel";
 
 /// How many requests are under way in one tunnel at most; further ones wait.
 pub const MAX_STREAMS: u32 = 1024;
-/// How much of one message may be under way until its reader has taken it.
-pub const STREAM_WINDOW: u32 = 256 * 1024;
-/// The same for a whole tunnel: enough for all streams, so that readers who take nothing never
-/// hold up the others.
-pub const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
+/// How much of one answer may be under way until its reader has taken it: tokens need little.
+pub const ANSWER_WINDOW: u32 = 256 * 1024;
+/// How much of one request may be: it bounds how fast a file is uploaded over a long way.
+pub const REQUEST_WINDOW: u32 = 4 * 1024 * 1024;
+/// How much of all messages of one direction: enough for all answers, so that readers who take
+/// nothing never hold up the others.
+pub const CONNECTION_WINDOW: u32 = MAX_STREAMS * ANSWER_WINDOW;
 /// How much of one message a sender keeps that the network has not taken.
 pub const SEND_BUFFER: usize = 64 * 1024;
 /// How much of all messages the system keeps that the network has not taken, where it can be told:

@@ -10,8 +10,8 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use ollama_coordinator_common::id::{AgentId, SessionId};
 use ollama_coordinator_common::protocol::tunnel::{
-    CONNECTION_WINDOW, MAX_HEADERS, MAX_STREAMS, NOT_SENT, PING_EVERY, PING_TIMEOUT, SEND_BUFFER,
-    STREAM_WINDOW,
+    ANSWER_WINDOW, CONNECTION_WINDOW, MAX_HEADERS, MAX_STREAMS, NOT_SENT, PING_EVERY, PING_TIMEOUT,
+    SEND_BUFFER,
 };
 use ollama_coordinator_common::secret::SecretHash;
 use parking_lot::RwLock;
@@ -137,7 +137,7 @@ fn client() -> http2::Builder<TokioExecutor> {
     let mut client = http2::Builder::new(TokioExecutor::new());
     client
         .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_stream_window_size(ANSWER_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEADERS)

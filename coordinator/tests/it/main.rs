@@ -37,5 +37,6 @@ mod stop;
 mod system;
 mod telemetry;
 mod tunnel;
+mod tunnel_fairness;
 #[cfg(target_os = "linux")]
 mod world;

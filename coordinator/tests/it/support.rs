@@ -4,6 +4,7 @@ pub(crate) mod agent;
 #[cfg(target_os = "linux")]
 pub(crate) mod agent_process;
 pub(crate) mod api;
+pub(crate) mod bulk;
 pub(crate) mod chat;
 pub(crate) mod collector;
 pub(crate) mod coordinator;

@@ -174,6 +174,33 @@ async fn request_that_the_agent_refuses_goes_elsewhere() {
 }
 
 #[tokio::test]
+async fn requests_that_the_tunnel_has_no_room_for_wait_and_are_answered() {
+    let coordinator = TestCoordinator::new().await;
+    let runtime = runtime().await;
+    let agent = behind_nat(&runtime);
+    agent.register(coordinator.api).await;
+    let bearer = Bearer::OneAtATime(runtime.addr());
+    let _tunnel = open_tunnel(coordinator.api, &agent, bearer).await;
+    coordinator.api.wait_until_routable(agent.id).await;
+    runtime
+        .change(|script| script.first_token_delay = Duration::from_millis(50))
+        .await;
+
+    let all = async {
+        tokio::join!(
+            ask(coordinator.api, 2),
+            ask(coordinator.api, 2),
+            ask(coordinator.api, 2)
+        )
+    };
+    let several = |agent: &AgentView| agent.in_flight == 3;
+    let api = coordinator.api;
+    tokio::join!(all, api.wait_for_agent(agent.id, "asked thrice", several));
+
+    assert_eq!(runtime.recent_requests_to("/api/chat"), 6);
+}
+
+#[tokio::test]
 async fn agent_whose_tunnel_is_cut_gets_no_requests_and_then_is_offline() {
     let coordinator = TestCoordinator::builder()
         .lease(Duration::from_mins(1), Duration::from_mins(4))

@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::upgrade::Upgraded;
-use ollama_coordinator_common::protocol::tunnel::{CONNECTION_WINDOW, STREAM_WINDOW};
+use ollama_coordinator_common::protocol::tunnel::{ANSWER_WINDOW, CONNECTION_WINDOW};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -46,7 +46,7 @@ impl TestTunnel {
     pub(crate) async fn begin(upgraded: Upgraded) -> Self {
         let parts = Parts::default();
         let (sender, running) = http2::Builder::new(parts.clone())
-            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_stream_window_size(ANSWER_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .handshake(upgraded)
             .await
