@@ -13,6 +13,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::state::AppState;
 
+pub mod about;
 pub mod address;
 pub mod agents;
 pub mod auth;
@@ -21,6 +22,7 @@ pub mod error;
 pub mod events;
 pub mod health;
 pub mod heartbeat;
+pub mod history;
 pub mod metrics;
 pub mod openapi;
 pub mod requests;
@@ -37,7 +39,8 @@ pub fn owns(path: &str) -> bool {
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
     match path {
-        "/healthz" | "/readyz" | "/metrics" | "/api/openapi.json" => true,
+        "/healthz" | "/readyz" | "/metrics" | "/api/openapi.json" | "/api/about"
+        | "/api/history" => true,
         _ => is_below("/api/agents") || is_below("/api/events") || is_below("/api/requests"),
     }
 }
@@ -60,6 +63,10 @@ pub fn router() -> Router<AppState> {
         .route("/api/agents/{id}/session", delete(heartbeat::end_session))
         .route("/api/agents/{id}/tunnel", get(tunnel::open_tunnel))
         .route("/api/events", get(events::stream_events))
+        .route("/api/events/snapshot", get(events::get_snapshot))
+        .route("/api/events/log", get(events::list_happenings))
+        .route("/api/history", get(history::get_history))
+        .route("/api/about", get(about::get_about))
         .route("/api/requests", get(requests::list_requests))
         .route("/api/requests/{id}", get(requests::get_request))
         .route("/api/openapi.json", get(openapi::get_openapi))

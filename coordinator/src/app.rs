@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::response::IntoResponse as _;
+use chrono::Utc;
 use ollama_coordinator_common::shutdown::Shutdown;
 use ollama_coordinator_common::tasks::{OnExit, Tasks};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -19,6 +20,7 @@ use crate::api::error::ApiError;
 use crate::balancer::Balancer;
 use crate::banner::Banner;
 use crate::config::{Config, InvalidConfig, storage};
+use crate::history::History;
 use crate::proxy::Proxy;
 use crate::proxy::story::Storybook;
 use crate::registry::table::Unsaved;
@@ -118,7 +120,7 @@ pub async fn serve(
         (Some(temporary), None) => temporary.path().to_owned(),
         (None, None) => unreachable!("without --dev there is a data directory"),
     };
-    let (state, writer_thread) = open(&config, &data_dir, shutdown.clone())?;
+    let (state, writer_thread) = open(&config, &data_dir, (local_addr, shutdown.clone()))?;
 
     let tasks = start_tasks(&state, &shutdown);
     let frontend = Frontend {
@@ -172,6 +174,15 @@ fn start_tasks(state: &AppState, shutdown: &Shutdown) -> Tasks {
     tasks.spawn("saver", OnExit::Stop, saver::run(registry.clone(), token()));
     let storybook = state.proxy().storybook().clone();
     tasks.spawn("traces", OnExit::Log, storybook.export(token()));
+    tasks.spawn(
+        "history",
+        OnExit::Log,
+        state
+            .history()
+            .clone()
+            .run(registry.clone(), state.proxy().clone(), token()),
+    );
+    tasks.spawn("feed", OnExit::Stop, state.feed().clone().run(token()));
     let upstream = state.proxy().upstream().clone();
     tasks.spawn(
         "idle connections",
@@ -226,7 +237,7 @@ fn temporary_data_dir(config: &Config) -> Result<Option<TempDir>, RunError> {
 fn open(
     config: &Config,
     data_dir: &std::path::Path,
-    shutdown: Shutdown,
+    (local, shutdown): (SocketAddr, Shutdown),
 ) -> Result<(AppState, WriterThread), RunError> {
     let import_from = if config.dev {
         None
@@ -246,6 +257,8 @@ fn open(
         writer,
         recovery: Arc::new(loaded.recovery),
         shutdown,
+        started_at: Utc::now(),
+        local,
     };
     let balancer = Balancer::new(registry.clone(), config.balancing.settings());
     let settings = config.telemetry.settings()?;
@@ -256,7 +269,9 @@ fn open(
         (&config.proxy).into(),
         storybook,
     );
-    Ok((AppState::new(registry, proxy, process), writer_thread))
+    let history = History::new(config.telemetry.history_bytes());
+    let state = AppState::new(registry, proxy, history, process);
+    Ok((state, writer_thread))
 }
 
 fn router(state: AppState) -> Router {

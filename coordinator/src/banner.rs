@@ -1,7 +1,7 @@
 //! What the operator reads at the start and at the end, on standard error: plain text, or log
 //! events where every line has to be JSON.
 
-mod addresses;
+pub mod addresses;
 
 use std::error::Error;
 use std::fmt::Write as _;

@@ -40,7 +40,7 @@ use lease::LeasePolicy;
 use list::ListCache;
 use registration::{Granted, NewAgent, RegisterError};
 use routing::{RoutingChanges, RoutingFeed};
-use snapshot::AgentSnapshot;
+use snapshot::{AgentSnapshot, Brief};
 use table::{
     AgentTable, Counts, ReachCheck, Registration, RenewError, Renewed, Ticket, TunnelError, Unsaved,
 };
@@ -63,6 +63,7 @@ struct Shared {
     reach_wanted: Notify,
     routing: RoutingFeed,
     list: ListCache,
+    brief: ListCache,
     save_wanted: Notify,
     heartbeats: AtomicU64,
     registrations: AtomicU64,
@@ -117,6 +118,7 @@ impl Registry {
             reach_wanted: Notify::new(),
             routing,
             list: ListCache::default(),
+            brief: ListCache::default(),
             save_wanted: Notify::new(),
             heartbeats: AtomicU64::new(0),
             registrations: AtomicU64::new(0),
@@ -258,18 +260,32 @@ impl Registry {
     ///
     /// The times last seen, load figures and in-flight counts in it may be a second old.
     pub fn list_json(&self) -> Bytes {
+        self.cached(&self.0.list, serde_json::to_vec)
+    }
+
+    /// Returns what [`Self::list_json`] does, with each agent as [`Brief`].
+    pub fn brief_json(&self) -> Bytes {
+        self.cached(&self.0.brief, |agents| {
+            serde_json::to_vec(&agents.iter().map(Brief).collect::<Vec<_>>())
+        })
+    }
+
+    fn cached(
+        &self,
+        cache: &ListCache,
+        encode: impl FnOnce(&[AgentSnapshot]) -> serde_json::Result<Vec<u8>>,
+    ) -> Bytes {
         let now = Moment::now();
         let revision = self.0.table.lock().revision();
-        if let Some(json) = self.0.list.get(revision, now.mono) {
+        if let Some(json) = cache.get(revision, now.mono) {
             return json;
         }
         let (revision, agents) = {
             let table = self.0.table.lock();
             (table.revision(), table.snapshot(now))
         };
-        let json = serde_json::to_vec(&agents).expect("agent documents serialise");
-        let json = Bytes::from(json);
-        self.0.list.put(revision, now.mono, json.clone());
+        let json = Bytes::from(encode(&agents).expect("agent documents serialise"));
+        cache.put(revision, now.mono, json.clone());
         json
     }
 
@@ -324,13 +340,6 @@ impl Registry {
     /// Follows what happens to agents from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<Transition> {
         self.0.transitions.subscribe()
-    }
-
-    /// Returns the agents and follows what happens to them, with nothing between lost.
-    pub fn snapshot_and_subscribe(&self) -> (Vec<AgentSnapshot>, broadcast::Receiver<Transition>) {
-        let table = self.0.table.lock();
-        let transitions = self.0.transitions.subscribe();
-        (table.snapshot(Moment::now()), transitions)
     }
 
     /// Suspects whose heartbeat is missing, and marks as offline whose lease has run out.

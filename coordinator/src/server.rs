@@ -25,6 +25,7 @@ use tower::ServiceExt as _;
 
 use crate::api;
 use crate::api::address::Peer;
+use crate::dashboard;
 use crate::proxy::Proxy;
 use crate::proxy::body::ProxyBody;
 use crate::stall::StallGuard;
@@ -65,7 +66,8 @@ impl Default for ServerLimits {
     }
 }
 
-/// What answers: the management API below its paths, the proxy anywhere else.
+/// What answers: the dashboard for browsers, the management API below its paths, the proxy anywhere
+/// else.
 #[derive(Clone)]
 pub struct Frontend {
     /// The management API.
@@ -80,6 +82,9 @@ impl Frontend {
         mut request: Request<Incoming>,
         peer: Peer,
     ) -> Result<Response<ProxyBody>, Infallible> {
+        if dashboard::owns(&request) {
+            return Ok(dashboard::answer(&request));
+        }
         if !api::owns(request.uri().path()) {
             return Ok(self.proxy.serve(request, peer).await);
         }

@@ -1,10 +1,14 @@
 //! What handlers share; each takes only its slice.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::FromRef;
+use chrono::{DateTime, Utc};
 use ollama_coordinator_common::shutdown::Shutdown;
 
+use crate::feed::Feed;
+use crate::history::History;
 use crate::proxy::Proxy;
 use crate::proxy::story::Storybook;
 use crate::proxy::tunnels::Tunnels;
@@ -19,15 +23,19 @@ pub struct AppState(Arc<Parts>);
 struct Parts {
     registry: Registry,
     proxy: Proxy,
+    history: History,
+    feed: Feed,
     process: Process,
 }
 
 impl AppState {
     /// Puts together what handlers share.
-    pub fn new(registry: Registry, proxy: Proxy, process: Process) -> Self {
+    pub fn new(registry: Registry, proxy: Proxy, history: History, process: Process) -> Self {
         Self(Arc::new(Parts {
+            feed: Feed::new(registry.clone(), history.clone()),
             registry,
             proxy,
+            history,
             process,
         }))
     }
@@ -40,6 +48,16 @@ impl AppState {
     /// Returns the way to a model.
     pub fn proxy(&self) -> &Proxy {
         &self.0.proxy
+    }
+
+    /// Returns the load of the last day.
+    pub fn history(&self) -> &History {
+        &self.0.history
+    }
+
+    /// Returns what viewers are told.
+    pub fn feed(&self) -> &Feed {
+        &self.0.feed
     }
 
     /// Returns the state of this process.
@@ -72,6 +90,18 @@ impl FromRef<AppState> for Storybook {
     }
 }
 
+impl FromRef<AppState> for History {
+    fn from_ref(state: &AppState) -> Self {
+        state.0.history.clone()
+    }
+}
+
+impl FromRef<AppState> for Feed {
+    fn from_ref(state: &AppState) -> Self {
+        state.0.feed.clone()
+    }
+}
+
 impl FromRef<AppState> for Process {
     fn from_ref(state: &AppState) -> Self {
         state.0.process.clone()
@@ -87,4 +117,8 @@ pub struct Process {
     pub recovery: Arc<Recovery>,
     /// Whether the process is stopping.
     pub shutdown: Shutdown,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+    /// Where it listens.
+    pub local: SocketAddr,
 }

@@ -1,5 +1,7 @@
 //! Error bodies of the management API: RFC 9457 problem details with a stable code.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -49,6 +51,13 @@ pub enum ErrorCode {
     /// A code this version does not know.
     #[serde(other)]
     Unrecognised,
+}
+
+impl fmt::Display for ErrorCode {
+    /// Writes the code, as in JSON.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// One error, as `application/problem+json`.

@@ -11,6 +11,7 @@ use ollama_coordinator_common::protocol::register::{
 };
 use ollama_coordinator_common::protocol::tunnel::LinkKind;
 use ollama_coordinator_common::protocol::view::{AgentStatus, AgentView, PatchAgentRequest};
+use ollama_coordinator_common::secret::SecretHash;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -19,10 +20,14 @@ use super::auth::Presented;
 use super::body::JsonBody;
 use super::error::ApiError;
 use super::{NEXT_CURSOR, validate};
+use crate::feed::{Feed, Refusal};
 use crate::proxy::tunnels::Tunnels;
 use crate::registry::Registry;
 use crate::registry::registration::NewAgent;
 use crate::registry::snapshot::AgentSnapshot;
+
+/// How much of the name of a machine is remembered that was refused.
+const MAX_REFUSED_NAME: usize = 80;
 
 /// Registers an agent, or an agent again, and grants it a lease.
 ///
@@ -42,33 +47,27 @@ use crate::registry::snapshot::AgentSnapshot;
 )]
 pub async fn register_agent(
     State(registry): State<Registry>,
+    State(feed): State<Feed>,
     Extension(peer): Extension<Peer>,
     Presented(secret): Presented,
     JsonBody(request): JsonBody<RegisterRequest>,
 ) -> Result<(StatusCode, Json<RegisterResponse>), ApiError> {
-    validate::registration(&request)?;
-    let ip_address = match request.link {
-        LinkKind::Direct => address::resolve(request.ip_address, request.port, peer),
-        // Nothing is dialled, so the address is only shown.
-        LinkKind::Tunnel => Ok(request.ip_address.unwrap_or_else(|| peer.remote.ip())),
-    }
-    .map_err(ApiError::Address)?;
-    let new = NewAgent {
-        id: request.agent_id,
-        secret,
-        session: request.session,
-        epoch: request.epoch,
-        cloned_from: request.cloned_from,
-        machine_name: request.machine_name,
-        ip_address,
-        port: request.port,
-        link: request.link,
-        ollama_version: request.ollama_version,
-        runtime: request.runtime,
-        system_info: request.system_info,
-        agent_version: request.agent_version,
+    let name = request
+        .machine_name
+        .chars()
+        .take(MAX_REFUSED_NAME)
+        .collect();
+    let registered = match new_agent(peer, secret, request) {
+        Ok(new) => registry.register(new).await.map_err(ApiError::from),
+        Err(error) => Err(error),
     };
-    let granted = registry.register(new).await?;
+    let granted = registered.inspect_err(|error| {
+        feed.refused(Refusal {
+            machine_name: name,
+            remote: peer.remote.ip(),
+            code: error.code().to_string(),
+        });
+    })?;
 
     let status = if granted.is_new {
         StatusCode::CREATED
@@ -85,6 +84,35 @@ pub async fn register_agent(
         },
     };
     Ok((status, Json(response)))
+}
+
+fn new_agent(
+    peer: Peer,
+    secret: Option<SecretHash>,
+    request: RegisterRequest,
+) -> Result<NewAgent, ApiError> {
+    validate::registration(&request)?;
+    let ip_address = match request.link {
+        LinkKind::Direct => address::resolve(request.ip_address, request.port, peer),
+        // Nothing is dialled, so the address is only shown.
+        LinkKind::Tunnel => Ok(request.ip_address.unwrap_or_else(|| peer.remote.ip())),
+    }
+    .map_err(ApiError::Address)?;
+    Ok(NewAgent {
+        id: request.agent_id,
+        secret,
+        session: request.session,
+        epoch: request.epoch,
+        cloned_from: request.cloned_from,
+        machine_name: request.machine_name,
+        ip_address,
+        port: request.port,
+        link: request.link,
+        ollama_version: request.ollama_version,
+        runtime: request.runtime,
+        system_info: request.system_info,
+        agent_version: request.agent_version,
+    })
 }
 
 /// Which agents to list.

@@ -1,112 +1,144 @@
 //! Server-sent events: everything once, then each change, and a tick so that silence means trouble.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
-use axum::extract::State;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::{HeaderName, HeaderValue, header};
-use axum::response::sse::{Event as Frame, Sse};
 use axum::response::{IntoResponse as _, Response};
-use chrono::{DateTime, Utc};
+use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::{StreamExt as _, stream};
-use ollama_coordinator_common::id::{AgentId, InstanceId};
-use ollama_coordinator_common::protocol::event::Event;
-use serde::Serialize;
+use ollama_coordinator_common::protocol::error::Problem;
+use ollama_coordinator_common::protocol::event::{Event, Happening};
+use serde::Deserialize;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
+use utoipa::IntoParams;
 
-use crate::registry::Registry;
-use crate::registry::snapshot::AgentSnapshot;
-use crate::registry::transition::Transition;
+use super::error::ApiError;
+use crate::feed::{Feed, RESYNC, View};
 use crate::state::Process;
 
-const TICK: Duration = Duration::from_secs(5);
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1_000;
+
+/// How much of each agent is wanted.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct EventsQuery {
+    /// True: of an agent's models only names and sizes.
+    #[serde(default)]
+    brief: bool,
+}
+
+impl EventsQuery {
+    fn view(&self) -> View {
+        if self.brief { View::Brief } else { View::Full }
+    }
+}
 
 /// Streams a snapshot, then changes and ticks, until the reader leaves or falls behind.
 #[utoipa::path(
-    get, path = "/api/events", tag = "events",
-    responses((status = 200, description = "Server-sent events, each an `Event`",
-               body = Event, content_type = "text/event-stream"))
+    get, path = "/api/events", tag = "events", params(EventsQuery),
+    responses(
+        (status = 200, description = "Server-sent events, each an `Event`",
+         body = Event, content_type = "text/event-stream"),
+        (status = 400, description = "An unusable query", body = Problem),
+    )
 )]
 pub async fn stream_events(
-    State(registry): State<Registry>,
+    State(feed): State<Feed>,
     State(process): State<Process>,
-) -> Response {
-    let (agents, transitions) = registry.snapshot_and_subscribe();
-    let snapshot = Outgoing::Snapshot {
-        instance_id: registry.instance_id(),
-        agents: &agents,
-    };
-    let first = stream::iter([frame(&snapshot)]);
+    query: Result<Query<EventsQuery>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let Query(query) = query.map_err(|error| ApiError::field("query", error.body_text()))?;
+    let subscription = feed.subscribe(query.view());
     let stopping = async move { process.shutdown.stopping().await };
-    let frames = first
-        .chain(changes(transitions))
+    let frames = stream::iter(subscription.snapshot)
+        .chain(following(subscription.frames))
         .take_until(Box::pin(stopping));
     let headers = [
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/event-stream"),
+        ),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (
             HeaderName::from_static("x-accel-buffering"),
             HeaderValue::from_static("no"),
         ),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
-    (headers, Sse::new(frames.map(Ok::<_, Infallible>))).into_response()
+    let body = Body::from_stream(frames.map(Ok::<_, Infallible>));
+    Ok((headers, body).into_response())
 }
 
-fn changes(transitions: Receiver<Transition>) -> impl Stream<Item = Frame> + Send {
-    stream::unfold(Some(transitions), |transitions| async {
-        let mut transitions = transitions?;
-        loop {
-            let next = tokio::time::timeout(TICK, transitions.recv()).await;
-            let sent = match &next {
-                Err(_elapsed) => frame(&Outgoing::Tick {
-                    server_time: Utc::now(),
-                }),
-                Ok(Ok(transition)) => match outgoing(transition) {
-                    Some(event) => frame(&event),
-                    None => continue,
-                },
-                Ok(Err(RecvError::Lagged(_))) => return Some((frame(&Outgoing::Resync), None)),
-                Ok(Err(RecvError::Closed)) => return None,
-            };
-            return Some((sent, Some(transitions)));
+/// A reader that is too slow is sent away: what it missed is in the snapshot it gets next.
+fn following(frames: Receiver<Bytes>) -> impl Stream<Item = Bytes> + Send {
+    stream::unfold(Some(frames), |frames| async {
+        let mut frames = frames?;
+        match frames.recv().await {
+            Ok(frame) if frame == RESYNC => Some((RESYNC, None)),
+            Ok(frame) => Some((frame, Some(frames))),
+            Err(RecvError::Lagged(_)) => Some((RESYNC, None)),
+            Err(RecvError::Closed) => None,
         }
     })
 }
 
-fn outgoing(transition: &Transition) -> Option<Outgoing<'_>> {
-    match transition {
-        Transition::Joined(agent)
-        | Transition::Returned(agent)
-        | Transition::Expired { agent, .. }
-        | Transition::HeartbeatsMissing { agent, .. }
-        | Transition::Left(agent)
-        | Transition::RoutabilityChanged(agent)
-        | Transition::Changed(agent) => Some(Outgoing::AgentChanged { agent }),
-        Transition::Removed(id) => Some(Outgoing::AgentRemoved { id: *id }),
-        Transition::EndpointShared { .. } | Transition::IsolationSuspected { .. } => None,
+/// Shows everything as it is: the event with which a stream begins, for those who cannot stream.
+#[utoipa::path(
+    get, path = "/api/events/snapshot", tag = "events", params(EventsQuery),
+    responses(
+        (status = 200, description = "An event of type `snapshot`", body = Event),
+        (status = 400, description = "An unusable query", body = Problem),
+    )
+)]
+pub async fn get_snapshot(
+    State(feed): State<Feed>,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let Query(query) = query.map_err(|error| ApiError::field("query", error.body_text()))?;
+    let parts = feed.snapshot(query.view()).map(Ok::<_, Infallible>);
+    let headers = [
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        ),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    let body = Body::from_stream(stream::iter(parts));
+    Ok((headers, body).into_response())
+}
+
+/// How many to list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct HappeningsQuery {
+    /// At most so many, 1 to 1000; 100 when nothing is said.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+}
+
+/// Lists what happened last, newest first.
+#[utoipa::path(
+    get, path = "/api/events/log", tag = "events", params(HappeningsQuery),
+    responses(
+        (status = 200, description = "What happened", body = [Happening]),
+        (status = 400, description = "An unusable limit", body = Problem),
+    )
+)]
+pub async fn list_happenings(
+    State(feed): State<Feed>,
+    query: Result<Query<HappeningsQuery>, QueryRejection>,
+) -> Result<Json<Vec<Happening>>, ApiError> {
+    let Query(query) = query.map_err(|error| ApiError::field("query", error.body_text()))?;
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(ApiError::field("limit", "must be 1 to 1000"));
     }
-}
-
-fn frame(event: &Outgoing<'_>) -> Frame {
-    Frame::default().data(serde_json::to_string(event).expect("an event serialises"))
-}
-
-/// [`Event`], borrowed.
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Outgoing<'a> {
-    Snapshot {
-        instance_id: InstanceId,
-        agents: &'a [AgentSnapshot],
-    },
-    AgentChanged {
-        agent: &'a AgentSnapshot,
-    },
-    AgentRemoved {
-        id: AgentId,
-    },
-    Tick {
-        server_time: DateTime<Utc>,
-    },
-    Resync,
+    Ok(Json(feed.happenings(limit)))
 }

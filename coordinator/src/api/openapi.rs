@@ -5,7 +5,7 @@ use axum::response::{IntoResponse as _, Response};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{agents, events, health, heartbeat, metrics, requests, tunnel};
+use super::{about, agents, events, health, heartbeat, history, metrics, requests, tunnel};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -25,6 +25,10 @@ use super::{agents, events, health, heartbeat, metrics, requests, tunnel};
         heartbeat::end_session,
         tunnel::open_tunnel,
         events::stream_events,
+        events::get_snapshot,
+        events::list_happenings,
+        history::get_history,
+        about::get_about,
         requests::list_requests,
         requests::get_request,
         health::get_liveness,

@@ -8,7 +8,7 @@ use if_addrs::Interface;
 const LOCAL_ONLY: [&str; 5] = ["docker", "br-", "veth", "virbr", "vmnet"];
 
 /// Returns the addresses under which other machines may reach this one, IPv4 first.
-pub(super) fn for_other_machines() -> Vec<IpAddr> {
+pub fn for_other_machines() -> Vec<IpAddr> {
     choose(&if_addrs::get_if_addrs().unwrap_or_default())
 }
 

@@ -9,6 +9,7 @@ const SERVICE_NAME: &str = "ollama-coordinator";
 const STANDARD: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const TRACES_PATH: &str = "/v1/traces";
 const MAX_REQUEST_LOG: u64 = 1_000_000;
+const MAX_HISTORY_MIB: u32 = 65_536;
 
 /// What is remembered and told of requests.
 #[derive(Debug, Clone, Args)]
@@ -17,6 +18,9 @@ pub struct TelemetryArgs {
     /// never are
     #[arg(long, env = "OLLAMA_COORDINATOR_REQUEST_LOG", value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(..=MAX_REQUEST_LOG))]
     pub request_log: u64,
+    /// MiB of memory for the load of the last day, 0 to 65536; the more machines, the coarser
+    #[arg(long, env = "OLLAMA_COORDINATOR_HISTORY_MEMORY", value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_HISTORY_MIB)))]
+    pub history_memory: u32,
     /// Where to send OpenTelemetry traces: the http:// URL of a collector that takes OTLP over HTTP
     /// [default: what `OTEL_EXPORTER_OTLP_ENDPOINT` says, else none are sent]
     #[arg(long, env = "OLLAMA_COORDINATOR_OTLP_ENDPOINT", value_name = "URL")]
@@ -24,6 +28,11 @@ pub struct TelemetryArgs {
 }
 
 impl TelemetryArgs {
+    /// Returns how many bytes the load of the last day may take.
+    pub fn history_bytes(&self) -> usize {
+        usize::try_from(self.history_memory).map_or(usize::MAX, |mib| mib.saturating_mul(1 << 20))
+    }
+
     /// Returns what these settings and the standard environment variables ask for.
     pub fn settings(&self) -> Result<StorySettings, InvalidConfig> {
         self.settings_in(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
@@ -75,6 +84,7 @@ mod tests {
     fn args(otlp_endpoint: Option<&str>) -> TelemetryArgs {
         TelemetryArgs {
             request_log: 1_000,
+            history_memory: 64,
             otlp_endpoint: otlp_endpoint.map(str::to_owned),
         }
     }

@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use ollama_coordinator_common::id::AgentId;
-use ollama_coordinator_common::protocol::runtime::{
-    LoadedModel, Model, RuntimeKind, RuntimeStatus,
-};
+use ollama_coordinator_common::protocol::runtime::{LoadedModel, RuntimeKind, RuntimeStatus};
 use ollama_coordinator_common::protocol::system::{Metrics, SystemInfo};
 use ollama_coordinator_common::protocol::tunnel::LinkKind;
 use ollama_coordinator_common::protocol::view::{AgentStatus, AgentWarning, UnroutableReason};
@@ -99,8 +97,31 @@ fn without_defaults(model: &str) -> &str {
     below.filter(|rest| !rest.contains('/')).unwrap_or(model)
 }
 
+/// An agent without what only a page about it needs: of its models there are names and sizes.
+#[derive(Debug, Clone, Copy)]
+pub struct Brief<'a>(pub &'a AgentSnapshot);
+
 impl Serialize for AgentSnapshot {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.document(&*self.stored.runtime.models)
+            .serialize(serializer)
+    }
+}
+
+impl Serialize for Brief<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let models = self.0.stored.runtime.models.iter();
+        let models = models.map(|model| BriefModel {
+            name: &model.name,
+            size: model.size,
+        });
+        let models: Vec<BriefModel<'_>> = models.collect();
+        self.0.document(models).serialize(serializer)
+    }
+}
+
+impl AgentSnapshot {
+    fn document<M>(&self, models: M) -> Document<'_, M> {
         let stored = &*self.stored;
         Document {
             id: stored.id,
@@ -120,7 +141,7 @@ impl Serialize for AgentSnapshot {
                 status: stored.runtime.status,
                 version: stored.runtime.version.as_deref(),
             },
-            models: &stored.runtime.models,
+            models,
             loaded_models: &stored.runtime.loaded_models,
             capacity: stored.known_capacity().map(Into::into),
             in_flight: self.in_flight,
@@ -134,13 +155,12 @@ impl Serialize for AgentSnapshot {
             registered_at: stored.registered_at,
             last_seen: self.last_seen,
         }
-        .serialize(serializer)
     }
 }
 
 /// `AgentView`, borrowed, so that a list of thousands copies no strings.
 #[derive(Serialize)]
-struct Document<'a> {
+struct Document<'a, M> {
     id: AgentId,
     machine_name: &'a str,
     display_name: Option<&'a str>,
@@ -154,7 +174,7 @@ struct Document<'a> {
     draining: bool,
     ollama_version: Option<&'a str>,
     runtime: DocumentRuntime<'a>,
-    models: &'a [Model],
+    models: M,
     loaded_models: &'a [LoadedModel],
     capacity: Option<u32>,
     in_flight: u32,
@@ -168,6 +188,13 @@ struct Document<'a> {
     cloned_from: Option<AgentId>,
     registered_at: DateTime<Utc>,
     last_seen: DateTime<Utc>,
+}
+
+#[derive(Serialize)]
+struct BriefModel<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
 }
 
 #[derive(Serialize)]

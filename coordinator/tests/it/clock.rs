@@ -72,11 +72,12 @@ async fn wall_clock_that_jumps_changes_nobodys_status() {
 
     let history = events.stop_process_and_drain(process).await;
     let is_offline = |event: &&Event| match event {
-        Event::AgentChanged { agent: changed } => {
+        Event::AgentChanged { agent: changed, .. } => {
             changed.id == agent.id && changed.status == AgentStatus::Offline
         }
         Event::Snapshot { .. }
         | Event::AgentRemoved { .. }
+        | Event::Happened { .. }
         | Event::Tick { .. }
         | Event::Resync => false,
     };

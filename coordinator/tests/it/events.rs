@@ -1,6 +1,6 @@
 //! The stream of what happens.
 
-use ollama_coordinator_common::protocol::event::Event;
+use ollama_coordinator_common::protocol::event::{Event, HappeningKind};
 use ollama_coordinator_common::protocol::view::{AgentStatus, AgentView};
 use serde_json::json;
 
@@ -19,6 +19,7 @@ async fn stream_begins_with_everything_that_is_known() {
     let Some(Event::Snapshot {
         instance_id,
         agents,
+        ..
     }) = events.next().await
     else {
         panic!("the first event is a snapshot");
@@ -55,9 +56,10 @@ async fn each_change_is_told_with_the_whole_agent() {
         (agent.id, "gpu-1")
     );
     let removed = events.until(|event| match event {
-        Event::AgentRemoved { id } => Some(id),
+        Event::AgentRemoved { id, .. } => Some(id),
         Event::Snapshot { .. }
         | Event::AgentChanged { .. }
+        | Event::Happened { .. }
         | Event::Tick { .. }
         | Event::Resync => None,
     });
@@ -91,12 +93,146 @@ async fn stop_of_the_coordinator_ends_every_stream() {
     }
 }
 
+#[tokio::test]
+async fn frames_are_numbered_without_a_gap_from_the_snapshot_on() {
+    let coordinator = TestCoordinator::new().await;
+    let mut events = EventStream::open(coordinator.api).await;
+    let Some(Event::Snapshot { seq: mut last, .. }) = events.next().await else {
+        panic!("the first event is a snapshot");
+    };
+    let agent = FakeAgent::new("gpu-1");
+    agent.register(coordinator.api).await;
+
+    let mut seen = Vec::new();
+    while seen.len() < 6 {
+        let (seq, kind) = match events.next().await.expect("the stream goes on") {
+            Event::AgentChanged { seq, .. } => (seq, "changed"),
+            Event::Happened { seq, .. } => (seq, "happened"),
+            Event::Tick { seq, .. } => (seq, "tick"),
+            other @ (Event::Snapshot { .. } | Event::AgentRemoved { .. } | Event::Resync) => {
+                panic!("{other:?}")
+            }
+        };
+        assert_eq!(seq, last + 1, "{seen:?}");
+        last = seq;
+        seen.push(kind);
+    }
+
+    for kind in ["changed", "happened", "tick"] {
+        assert!(seen.contains(&kind), "{seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn brief_view_names_models_and_tells_nothing_else_of_them() {
+    let coordinator = TestCoordinator::new().await;
+    let agent = FakeAgent::new("gpu-1");
+    agent.register(coordinator.api).await;
+    let models =
+        json!([{ "name": "a:latest", "size": 7, "digest": "d", "capabilities": ["tools"] }]);
+    let report =
+        json!({ "session": agent.session, "runtime": { "status": "running", "models": models } });
+    agent
+        .send(coordinator.api, &agent.path("/heartbeat"), &report)
+        .await;
+
+    let mut brief = EventStream::open_at(coordinator.api, "/api/events?brief=true").await;
+    let mut full = EventStream::open(coordinator.api).await;
+
+    let models = |event: Option<Event>| match event {
+        Some(Event::Snapshot { agents, .. }) => agents[0].models.clone(),
+        other => panic!("{other:?}"),
+    };
+    let (brief, full) = (models(brief.next().await), models(full.next().await));
+    assert_eq!(
+        (full[0].digest.as_deref(), full[0].capabilities.len()),
+        (Some("d"), 1)
+    );
+    assert_eq!(
+        (brief[0].name.as_str(), brief[0].size),
+        ("a:latest", Some(7))
+    );
+    assert_eq!((&brief[0].digest, brief[0].capabilities.len()), (&None, 0));
+}
+
+#[tokio::test]
+async fn refused_registration_is_told_and_remembered() {
+    let coordinator = TestCoordinator::new().await;
+    let mut events = EventStream::open(coordinator.api).await;
+    let metadata = json!({ "machine_name": "gpu-9", "ip_address": "169.254.169.254" });
+
+    coordinator.api.post("/api/agents", &metadata).await;
+
+    let told = events.until(|event| match event {
+        Event::Happened { happening, .. } => Some(happening),
+        Event::Snapshot { .. }
+        | Event::AgentChanged { .. }
+        | Event::AgentRemoved { .. }
+        | Event::Tick { .. }
+        | Event::Resync => None,
+    });
+    let told = told.await;
+    assert_eq!(told.kind, HappeningKind::Refused);
+    assert_eq!(told.agent_name.as_deref(), Some("gpu-9"));
+    assert_eq!(told.reason.as_deref(), Some("address_not_allowed"));
+    let remembered = coordinator.api.get("/api/events/log").await.json().await;
+    assert_eq!(remembered, serde_json::to_value([told]).unwrap());
+}
+
+#[tokio::test]
+async fn load_comes_with_ticks() {
+    let coordinator = TestCoordinator::new().await;
+    let agent = FakeAgent::new("gpu-1");
+    agent.register(coordinator.api).await;
+    let mut events = EventStream::open(coordinator.api).await;
+    events
+        .until(|event| matches!(event, Event::Tick { .. }).then_some(()))
+        .await;
+    let load = json!({ "session": agent.session, "metrics": { "gpu_percent": 61.0 } });
+
+    let path = agent.path("/heartbeat");
+    agent.send(coordinator.api, &path, &load).await;
+
+    let loads = events.until(|event| match event {
+        Event::Tick { loads, .. } => (!loads.is_empty()).then_some(loads),
+        Event::Snapshot { .. }
+        | Event::AgentChanged { .. }
+        | Event::AgentRemoved { .. }
+        | Event::Happened { .. }
+        | Event::Resync => None,
+    });
+    let loads = loads.await;
+    let percent = loads[0].metrics.as_ref().and_then(|it| it.gpu_percent);
+    assert_eq!(
+        (loads.len(), loads[0].id, percent),
+        (1, agent.id, Some(61.0))
+    );
+}
+
+#[tokio::test]
+async fn snapshot_can_be_fetched_where_streams_are_held_back() {
+    let coordinator = TestCoordinator::new().await;
+    let agent = FakeAgent::new("gpu-1");
+    agent.register(coordinator.api).await;
+
+    let fetched = coordinator
+        .api
+        .get("/api/events/snapshot")
+        .await
+        .json()
+        .await;
+
+    assert_eq!(fetched["type"], "snapshot");
+    assert_eq!(fetched["agents"][0]["id"], agent.id.to_string());
+}
+
 /// Reads until an agent is told to be as `expected`.
 async fn changed(events: &mut EventStream, expected: impl Fn(&AgentView) -> bool) -> AgentView {
     let picked = events.until(|event| match event {
-        Event::AgentChanged { agent } => Some(*agent).filter(&expected),
+        Event::AgentChanged { agent, .. } => Some(*agent).filter(&expected),
         Event::Snapshot { .. }
         | Event::AgentRemoved { .. }
+        | Event::Happened { .. }
         | Event::Tick { .. }
         | Event::Resync => None,
     });

@@ -159,9 +159,10 @@ fn short_leases(command: &mut tokio::process::Command) {
 
 fn says_offline(event: &Event) -> bool {
     match event {
-        Event::AgentChanged { agent } => agent.status == AgentStatus::Offline,
+        Event::AgentChanged { agent, .. } => agent.status == AgentStatus::Offline,
         Event::Snapshot { .. }
         | Event::AgentRemoved { .. }
+        | Event::Happened { .. }
         | Event::Tick { .. }
         | Event::Resync => false,
     }

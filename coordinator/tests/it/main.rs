@@ -10,6 +10,7 @@ mod cli;
 mod clock;
 mod conformance;
 mod crash;
+mod dashboard;
 mod data_dir;
 mod early;
 mod events;

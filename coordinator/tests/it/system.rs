@@ -78,7 +78,7 @@ async fn runtime_whose_agent_was_killed_serves_on_with_a_warning() {
     let is_kept = |agent: &AgentView| agent.warning == Some(AgentWarning::HeartbeatsMissing);
     let kept = coordinator.api.wait_for_agent(id, "kept", is_kept).await;
     assert_eq!((kept.status, kept.routable), (AgentStatus::Online, true));
-    let told = |event| matches!(event, Event::AgentChanged { agent } if is_kept(&agent));
+    let told = |event| matches!(event, Event::AgentChanged { agent, .. } if is_kept(&agent));
     events.until(|event| told(event).then_some(())).await;
     let answer = coordinator.api.post("/api/chat", &chat).await.json().await;
     assert_eq!(answer["done"], true, "{answer}");

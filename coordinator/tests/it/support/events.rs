@@ -16,7 +16,11 @@ pub(crate) struct EventStream {
 
 impl EventStream {
     pub(crate) async fn open(api: Api) -> Self {
-        let answer = api.get("/api/events").await;
+        Self::open_at(api, "/api/events").await
+    }
+
+    pub(crate) async fn open_at(api: Api, path: &str) -> Self {
+        let answer = api.get(path).await;
         assert_eq!(answer.status, 200);
         assert_eq!(answer.header("content-type"), "text/event-stream");
         Self {

@@ -1,0 +1,102 @@
+//! What viewers have been shown, so that they are told what has changed and nothing else. Pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ollama_coordinator_common::id::AgentId;
+use ollama_coordinator_common::protocol::event::AgentLoad;
+use ollama_coordinator_common::protocol::system::Metrics;
+use ollama_coordinator_common::protocol::view::{AgentStatus, AgentWarning, UnroutableReason};
+
+use crate::registry::snapshot::AgentSnapshot;
+use crate::storage::agent::StoredAgent;
+
+/// What has been shown.
+#[derive(Debug, Default)]
+pub(super) struct Scene {
+    agents: BTreeMap<AgentId, Shown>,
+    /// Up to where loads were told; those after it are next.
+    told_to: Option<AgentId>,
+}
+
+#[derive(Debug)]
+struct Shown {
+    stored: Arc<StoredAgent>,
+    status: AgentStatus,
+    reason: Option<UnroutableReason>,
+    warning: Option<AgentWarning>,
+    draining: bool,
+    in_flight: u32,
+    metrics: Option<Arc<Metrics>>,
+}
+
+impl Scene {
+    /// Shows an agent and returns whether more than its load has changed.
+    pub(super) fn show(&mut self, agent: &AgentSnapshot) -> bool {
+        let known = self.agents.get(&agent.id());
+        let is_news = known.is_none_or(|shown| !shown.is_document_of(agent));
+        if is_news {
+            self.agents.insert(agent.id(), Shown::of(agent));
+        }
+        is_news
+    }
+
+    /// Takes an agent away.
+    pub(super) fn forget(&mut self, id: AgentId) {
+        self.agents.remove(&id);
+    }
+
+    /// Returns the loads that have changed: at most so many, and those left out come first next time.
+    pub(super) fn loads(&mut self, agents: &[AgentSnapshot], most: usize) -> Vec<AgentLoad> {
+        let told_to = self.told_to.take();
+        let split = told_to.map_or(0, |last| agents.partition_point(|agent| agent.id() <= last));
+        let (before, after) = agents.split_at(split);
+        let mut loads = Vec::new();
+        for agent in after.iter().chain(before) {
+            let Some(shown) = self.agents.get_mut(&agent.id()) else {
+                continue;
+            };
+            if shown.has_load_of(agent) {
+                continue;
+            }
+            shown.in_flight = agent.in_flight;
+            shown.metrics.clone_from(&agent.metrics);
+            loads.push(AgentLoad {
+                id: agent.id(),
+                in_flight: agent.in_flight,
+                metrics: agent.metrics.as_deref().cloned(),
+            });
+            if loads.len() == most {
+                self.told_to = loads.last().map(|load| load.id);
+                break;
+            }
+        }
+        loads
+    }
+}
+
+impl Shown {
+    fn of(agent: &AgentSnapshot) -> Self {
+        Self {
+            stored: Arc::clone(&agent.stored),
+            status: agent.status,
+            reason: agent.reason,
+            warning: agent.warning,
+            draining: agent.draining,
+            in_flight: agent.in_flight,
+            metrics: agent.metrics.clone(),
+        }
+    }
+
+    fn is_document_of(&self, agent: &AgentSnapshot) -> bool {
+        Arc::ptr_eq(&self.stored, &agent.stored)
+            && self.status == agent.status
+            && self.reason == agent.reason
+            && self.warning == agent.warning
+            && self.draining == agent.draining
+    }
+
+    fn has_load_of(&self, agent: &AgentSnapshot) -> bool {
+        self.in_flight == agent.in_flight && self.metrics == agent.metrics
+    }
+}

@@ -1,0 +1,106 @@
+/** The fleet as the page shows it: the model behind one version number, drawn once a frame. */
+
+import { EventFeed, type Link } from "../api/events";
+import { listHappenings } from "../api/client";
+import type { Agent, Figures, FleetEvent, Happening } from "../api/shapes";
+import { Model } from "../model";
+import { settings } from "./settings.svelte";
+
+class Fleet {
+  #model = new Model();
+  #version = $state(0);
+  #isDrawing = false;
+  #isStale = false;
+  #feed = new EventFeed({
+    event: (event) => this.#take(event),
+    link: (link, retryAt) => this.#link(link, retryAt),
+  });
+
+  link = $state<Link>("connecting");
+  retryAt = $state(0);
+  /** When something was heard last. */
+  heardAt = $state(0);
+  /** The version that this page was loaded with, and the one that runs by now. */
+  loadedVersion = $state("");
+  runningVersion = $state("");
+
+  agents: readonly Agent[] = $derived(this.#read(() => [...this.#model.agents.values()]));
+  figures: Figures | undefined = $derived(this.#read(() => this.#model.figures));
+  happenings: readonly Happening[] = $derived(this.#read(() => this.#model.happenings));
+  isLoaded: boolean = $derived(this.#read(() => this.#model.instance !== ""));
+
+  start(): void {
+    this.#feed.start();
+  }
+
+  reconnect(): void {
+    this.#feed.now();
+  }
+
+  agent(id: string): Agent | undefined {
+    return this.#read(() => this.#model.agents.get(id));
+  }
+
+  /** The coordinator's clock, by which its times are told. */
+  now(here: number): number {
+    return here + this.#model.clockOffset;
+  }
+
+  /** Shows what has come while the page was paused. */
+  draw(): void {
+    this.#isDrawing = false;
+    this.#version += 1;
+  }
+
+  #read<T>(read: () => T): T {
+    void this.#version;
+    return read();
+  }
+
+  #take(event: FleetEvent): boolean {
+    const effect = this.#model.apply(event, Date.now());
+    this.heardAt = Date.now();
+    if (event.type === "snapshot") {
+      this.loadedVersion ||= event.version;
+      this.runningVersion = event.version;
+      if (this.link !== "polling") this.link = "live";
+      void this.#fetchHappenings();
+    }
+    if (effect === "changed") this.#changed(event.type === "snapshot");
+    return effect !== "resync";
+  }
+
+  #link(link: Link, retryAt = 0): void {
+    this.link = link;
+    this.retryAt = retryAt;
+  }
+
+  #changed(isUrgent: boolean): void {
+    if (settings.isPaused && !isUrgent) {
+      this.#isStale = true;
+      return;
+    }
+    if (this.#isDrawing) return;
+    this.#isDrawing = true;
+    requestAnimationFrame(() => this.draw());
+  }
+
+  /** What happened before this page looked. */
+  async #fetchHappenings(): Promise<void> {
+    try {
+      this.#model.addHappenings(await listHappenings());
+      this.#changed(true);
+    } catch {
+      // The stream tells what happens from now on, and its end is shown.
+    }
+  }
+
+  /** Goes on after a pause. */
+  resume(): void {
+    settings.isPaused = false;
+    if (this.#isStale) this.draw();
+    this.#isStale = false;
+  }
+}
+
+export const fleet = new Fleet();
