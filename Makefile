@@ -4,24 +4,29 @@
 CARGO_DENY := .cache/tools/cargo-deny-0.20.2/bin/cargo-deny
 CARGO_MACHETE := .cache/tools/cargo-machete-0.9.2/bin/cargo-machete
 
-.PHONY: help run test lint fmt bench faults bless deny
+.PHONY: help dashboard run test lint fmt bench faults bless deny
 
 help:
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s%s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-11s%s\n", $$1, $$2 }' Makefile
 
-run: ## build and start `ollama-coordinator --dev`: this machine only, nothing kept
+dashboard: ## build the web page that the coordinator embeds (needs Node)
+	dashboard/npm build
+
+run: dashboard ## build and start `ollama-coordinator --dev`: this machine only, nothing kept
 	cargo run --package ollama-coordinator -- --dev
 
-test: ## everything: Rust, real clients, a real engine (installs what is missing, says what)
+test: ## everything: Rust, the dashboard, real clients, a real engine (installs what is missing, says what)
 	tests/all
 
-lint: ## check formatting, clippy and rustdoc, warnings denied
+lint: ## check formatting, clippy, rustdoc and the dashboard, warnings denied
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked
+	dashboard/npm lint
 
-fmt: ## format the Rust code
+fmt: ## format the code
 	cargo fmt --all
+	dashboard/npm format
 
 bench: ## the benchmarks (installs what the proxy is measured beside, says what)
 	bench/peers.sh
@@ -38,6 +43,7 @@ faults: ## the long fault runs with their figures: kill -9, power loss, a fleet,
 
 bless: ## accept what has changed in snapshots and generated files
 	INSTA_UPDATE=always OLLAMA_COORDINATOR_BLESS=1 cargo test --workspace
+	dashboard/npm types
 
 deny: $(CARGO_DENY) $(CARGO_MACHETE) ## check dependencies: licences, sources, advisories, unused ones
 	cargo fetch --quiet --locked

@@ -67,7 +67,16 @@ export function vramUsedOf(agent: Agent): number | undefined {
   return sizes.length > 0 ? sizes.reduce((sum, size) => sum + size, 0) : undefined;
 }
 
-export const COLUMNS = ["name", "state", "gpu", "vram", "load", "running", "models", "seen"] as const;
+export const COLUMNS = [
+  "name",
+  "state",
+  "gpu",
+  "vram",
+  "load",
+  "running",
+  "models",
+  "seen",
+] as const;
 export type Column = (typeof COLUMNS)[number];
 
 const KEYS: Record<Column, (agent: Agent) => number | string> = {

@@ -35,7 +35,9 @@ export function baseUrl(page: string): string {
 
 export function isLoopback(page: string): boolean {
   const host = new URL(page).hostname;
-  return host === "localhost" || host === "[::1]" || /^127\./.test(host) || host.endsWith(".localhost");
+  return (
+    host === "localhost" || host === "[::1]" || /^127\./.test(host) || host.endsWith(".localhost")
+  );
 }
 
 /** The URL that other machines use; nothing when none can. */

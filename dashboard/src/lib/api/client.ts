@@ -1,5 +1,6 @@
 /** The only fetch: the management API, and what models are asked. Paths are relative to the page. */
 
+import { t } from "../text";
 import type {
   About,
   Agent,
@@ -29,7 +30,7 @@ async function send(path: string, init: RequestInit = {}): Promise<Response> {
     response = await fetch(path, { cache: "no-store", ...init });
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
-    throw new ApiError("The coordinator does not answer", 0, "unreachable");
+    throw new ApiError(t.errors.unreachable, 0, "unreachable");
   }
   if (response.ok) return response;
   throw await refusal(response);
@@ -39,7 +40,9 @@ async function send(path: string, init: RequestInit = {}): Promise<Response> {
 async function refusal(response: Response): Promise<ApiError> {
   const text = await response.text();
   try {
-    const body = JSON.parse(text) as Partial<Problem> & { error?: string | { message?: string } };
+    const body = JSON.parse(text) as Partial<Problem> & {
+      error?: string | { message?: string };
+    };
     const details = body.errors?.map((field) => `${field.field}: ${field.detail}`).join("; ");
     const error = typeof body.error === "object" ? body.error.message : body.error;
     const message = details ?? body.detail ?? body.title ?? error ?? text;
@@ -113,7 +116,7 @@ export async function pullModel(
     isDone = progress.status === "success";
     told(progress);
   }
-  if (!isDone) throw new ApiError("The download broke off", 502, "pull_failed");
+  if (!isDone) throw new ApiError(t.errors.brokeOff, 502, "pull_failed");
 }
 
 export interface ChatMessage {

@@ -276,7 +276,11 @@ export interface components {
         About: {
             /** @description The URLs under which other machines may reach it; none when it listens on loopback only. */
             addresses: string[];
-            history?: components["schemas"]["HistoryTier"] | null;
+            /**
+             * @description How finely the load of single agents is remembered: the last minutes, then the last day.
+             *     Empty when there are too many of them.
+             */
+            history: components["schemas"]["HistorySpan"][];
             /** @description This run of the process. */
             instance_id: components["schemas"]["InstanceId"];
             /**
@@ -654,28 +658,18 @@ export interface components {
             /** @description Always `online` after a heartbeat. */
             status: components["schemas"]["AgentStatus"];
         };
-        /** @description How finely something is remembered. */
-        HistoryTier: {
+        /** @description How finely something is remembered, and for how long. */
+        HistorySpan: {
             /**
              * Format: int64
-             * @description How long that is remembered.
+             * @description How long.
              */
-            coarse_length_ms: number;
+            length_ms: number;
             /**
              * Format: int64
-             * @description From one moment to the next, of the last day.
+             * @description From one moment to the next.
              */
-            coarse_step_ms: number;
-            /**
-             * Format: int64
-             * @description How long that is remembered.
-             */
-            fine_length_ms: number;
-            /**
-             * Format: int64
-             * @description From one moment to the next, of the last minutes.
-             */
-            fine_step_ms: number;
+            step_ms: number;
         };
         /** @description Numbers at moments that are equally far apart. */
         HistoryView: {

@@ -26,7 +26,11 @@ class Toasts {
   }
 
   /** Does something and says what came of it. */
-  async attempt(action: () => Promise<void>, done?: string, undo?: () => Promise<void>): Promise<boolean> {
+  async attempt(
+    action: () => Promise<void>,
+    done?: string,
+    undo?: () => Promise<void>,
+  ): Promise<boolean> {
     try {
       await action();
       if (done) this.done(done, undo);

@@ -1,0 +1,120 @@
+import { expect, test } from "vitest";
+import {
+  filterOf,
+  frozen,
+  gpuOf,
+  modelsOf,
+  nameOf,
+  sorted,
+  stateOf,
+  vramOf,
+  vramUsedOf,
+} from "./agents";
+import type { Agent } from "./api/shapes";
+import { agentNamed } from "./testing";
+
+const GIB = 1024 ** 3;
+const unroutable = (reason: string): Partial<Agent> =>
+  ({ routable: false, reason }) as Partial<Agent>;
+
+test.each<[string, Partial<Agent>]>([
+  ["ready", {}],
+  ["ready", { in_flight: 3 }],
+  ["busy", { in_flight: 4 }],
+  ["busy", { in_flight: 4, capacity: null }],
+  ["draining", { draining: true, ...unroutable("draining") }],
+  ["starting", unroutable("unverified")],
+  ["troubled", unroutable("ejected")],
+  ["troubled", unroutable("a_reason_of_a_later_version")],
+  ["offline", { status: "offline", ...unroutable("offline") }],
+  ["offline", { status: "offline", draining: true, ...unroutable("offline") }],
+])("an agent is %s when %o", (state, changes) => {
+  expect(stateOf(agentNamed("a", changes))).toBe(state);
+});
+
+test("GPUs of one kind are counted", () => {
+  const gpu = { name: "NVIDIA GeForce RTX 4090", memory_bytes: 24 * GIB };
+  const agent = agentNamed("a", { system_info: { gpus: [gpu, gpu, { name: "AMD W7900" }] } });
+
+  expect(gpuOf(agent)).toBe("2× RTX 4090, W7900");
+  expect(vramOf(agent)).toBeUndefined();
+  expect(vramOf(agentNamed("b", { system_info: { gpus: [gpu, gpu] } }))).toBe(48 * GIB);
+});
+
+test("memory of GPUs is what is measured, else what models take", () => {
+  const loaded_models = [{ name: "m", size_vram: 2 }, { name: "n" }];
+
+  expect(vramUsedOf(agentNamed("a"))).toBeUndefined();
+  expect(vramUsedOf(agentNamed("a", { loaded_models }))).toBe(2);
+  const metrics = { gpu_memory_used_bytes: 5 };
+  expect(vramUsedOf(agentNamed("a", { loaded_models, metrics }))).toBe(5);
+});
+
+test("names are sorted as people count", () => {
+  const agents = ["gpu-10", "gpu-2", "gpu-1"].map((name) => agentNamed(name));
+
+  expect(sorted(agents, "name", false).map(nameOf)).toEqual(["gpu-1", "gpu-2", "gpu-10"]);
+  expect(sorted(agents, "running", true).map(nameOf)).toEqual(["gpu-1", "gpu-2", "gpu-10"]);
+});
+
+test("what needs somebody comes first when sorted by state", () => {
+  const agents = [
+    agentNamed("ready"),
+    agentNamed("gone", { status: "offline", ...unroutable("offline") }),
+    agentNamed("failing", unroutable("ejected")),
+  ];
+
+  expect(sorted(agents, "state", false).map(nameOf)).toEqual(["gone", "failing", "ready"]);
+});
+
+test("rows that somebody points at stay where they are", () => {
+  const [a, b, c, d] = ["a", "b", "c", "d"].map((name) => agentNamed(name)) as [
+    Agent,
+    Agent,
+    Agent,
+    Agent,
+  ];
+
+  const rows = frozen([c.id, a.id, "gone"], [a, b, c, d]);
+
+  expect(rows.map(nameOf)).toEqual(["c", "a", "b", "d"]);
+});
+
+test.each([
+  ["", ["big", "small"]],
+  ["BIG", ["big"]],
+  ["gpu:a6000", ["big"]],
+  ["-gpu:a6000", ["small"]],
+  ["state:ready", ["small"]],
+  ["state:ejected", ["big"]],
+  ["room=101", ["big"]],
+  ["room=10", []],
+  ["model:qwen gpu:a6000", ["big"]],
+  ["loaded:qwen", []],
+  ["ｇｐｕ：a6000", ["big"]],
+  ["10.0.0", ["big", "small"]],
+])("filter %j shows %j", (query, names) => {
+  const agents = [
+    agentNamed("big", {
+      labels: { room: "101" },
+      models: [{ name: "qwen3:8b" }],
+      system_info: { gpus: [{ name: "NVIDIA RTX A6000" }] },
+      ...unroutable("ejected"),
+    }),
+    agentNamed("small"),
+  ];
+
+  expect(agents.filter(filterOf(query)).map(nameOf)).toEqual(names);
+});
+
+test("a model is listed once with all its places", () => {
+  const agents = [
+    agentNamed("a", { models: [{ name: "m:1", size: 7 }], loaded_models: [{ name: "m:1" }] }),
+    agentNamed("b", { models: [{ name: "m:1" }, { name: "l:1" }] }),
+  ];
+
+  const models = modelsOf(agents);
+
+  expect(models.map((it) => it.name)).toEqual(["l:1", "m:1"]);
+  expect(models[1]).toMatchObject({ size: 7, agents, loadedOn: [agents[0]] });
+});
