@@ -1,5 +1,6 @@
 /** One line per test and one count at the end, as every other part of the project's tests prints. */
 
+import type { UserConsoleLog } from "vitest";
 import type { Reporter, TestCase, TestModule } from "vitest/node";
 
 export default class Lines implements Reporter {
@@ -7,7 +8,11 @@ export default class Lines implements Reporter {
     const { state, errors } = test.result();
     const word = state === "passed" ? "ok     " : state === "skipped" ? "SKIPPED" : "FAILED ";
     console.log(`${word} ${test.module.project.name}: ${test.fullName}`);
-    for (const error of errors ?? []) console.log(error.stack ?? error.message);
+    for (const error of errors ?? []) console.log(error.stack ?? error.message, error.diff ?? "");
+  }
+
+  onUserConsoleLog({ content }: UserConsoleLog): void {
+    process.stdout.write(`        ${content}`);
   }
 
   onTestRunEnd(modules: readonly TestModule[], unhandled: readonly { message: string }[]): void {

@@ -2,19 +2,23 @@
  * The only EventSource: one stream for the whole tab, and polling where a proxy holds streams back.
  *
  * A stream that says nothing is closed and opened again. One that never began to tick is taken for
- * buffered: then snapshots are fetched, and the stream is tried again every minute.
+ * buffered: then snapshots are fetched, and the stream is tried again every minute. So they are when
+ * other tabs have streams enough.
  */
 
 import { getSnapshot } from "./client";
 import type { FleetEvent } from "./shapes";
+import { Tabs } from "./tabs";
 
-export type Link = "connecting" | "live" | "polling" | "down" | "paused";
+/** `polling`: something holds the stream back; `shared`: other tabs have streams enough. */
+export type Link = "connecting" | "live" | "polling" | "shared" | "down" | "paused";
 
 const FIRST_TICK_WITHIN = 4_000;
 const SILENCE = 6_000;
 const POLL_EVERY = 3_000;
 const STREAM_AGAIN_AFTER = 60_000;
 const HIDDEN_FOR = 30_000;
+const MOST_STREAMS = 4;
 const RETRY_FIRST = 500;
 const RETRY_MOST = 8_000;
 
@@ -36,6 +40,7 @@ export class EventFeed {
   #failures = 0;
   #streamAgainAt = 0;
   #isStopped = false;
+  #tabs = new Tabs(() => this.#makeRoom());
 
   constructor(private readonly listener: Listener) {}
 
@@ -62,11 +67,7 @@ export class EventFeed {
       if (this.#isStopped) this.now();
       return;
     }
-    this.#hiding = setTimeout(() => {
-      this.#isStopped = true;
-      this.#close();
-      this.listener.link("paused");
-    }, HIDDEN_FOR);
+    this.#hiding = setTimeout(() => this.#hide(), HIDDEN_FOR);
   }
 
   #close(): void {
@@ -74,11 +75,30 @@ export class EventFeed {
     clearTimeout(this.#next);
     this.#source?.close();
     this.#source = undefined;
+    this.#tabs.closed();
+  }
+
+  /** Leaves the connections to other tabs: those that are seen, or came first. */
+  #makeRoom(): void {
+    if (!this.#source) return;
+    if (document.visibilityState === "hidden") this.#hide();
+    else if (this.#tabs.before >= MOST_STREAMS) this.#poll("shared");
+  }
+
+  #hide(): void {
+    this.#isStopped = true;
+    this.#close();
+    this.listener.link("paused");
   }
 
   #stream(): void {
     this.#close();
     this.#hasTicked = false;
+    if (this.#tabs.before >= MOST_STREAMS) {
+      this.#poll("shared");
+      return;
+    }
+    this.#tabs.opened();
     const source = new EventSource("api/events?brief=true");
     this.#source = source;
     source.onmessage = (message: MessageEvent<string>) => this.#take(message.data);
@@ -104,7 +124,7 @@ export class EventFeed {
     clearTimeout(this.#watchdog);
     this.#watchdog = setTimeout(() => {
       if (this.#hasTicked) this.#again();
-      else this.#poll();
+      else this.#poll("polling");
     }, within);
   }
 
@@ -118,26 +138,25 @@ export class EventFeed {
     this.#next = setTimeout(() => this.#stream(), wait);
   }
 
-  #poll(): void {
+  #poll(why: Link): void {
     this.#close();
-    this.#streamAgainAt = Date.now() + STREAM_AGAIN_AFTER;
-    void this.#pollOnce();
+    this.#streamAgainAt = why === "shared" ? 0 : Date.now() + STREAM_AGAIN_AFTER;
+    void this.#pollOnce(why);
   }
 
-  async #pollOnce(): Promise<void> {
+  async #pollOnce(why: Link): Promise<void> {
     try {
       this.listener.event(await getSnapshot());
       this.#failures = 0;
-      this.listener.link("polling");
+      this.listener.link(why);
     } catch {
       this.#again();
       return;
     }
     if (this.#isStopped || this.#source) return;
-    const isDue = Date.now() >= this.#streamAgainAt;
-    this.#next = setTimeout(
-      () => (isDue ? this.#stream() : void this.#pollOnce()),
-      spread(POLL_EVERY),
-    );
+    const hasRoom = this.#tabs.before < MOST_STREAMS;
+    const isDue = hasRoom && Date.now() >= this.#streamAgainAt;
+    const next = (): void => (isDue ? this.#stream() : void this.#pollOnce(why));
+    this.#next = setTimeout(next, spread(POLL_EVERY));
   }
 }

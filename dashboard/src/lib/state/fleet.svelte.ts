@@ -63,7 +63,7 @@ class Fleet {
     if (event.type === "snapshot") {
       this.loadedVersion ||= event.version;
       this.runningVersion = event.version;
-      if (this.link !== "polling") this.link = "live";
+      if (this.link !== "polling" && this.link !== "shared") this.link = "live";
       void this.#fetchHappenings();
     }
     if (effect === "changed") this.#changed(event.type === "snapshot");

@@ -40,6 +40,7 @@ export const en = {
     live: "Live",
     connecting: "Connecting…",
     polling: "Limited",
+    shared: "Every 3 s",
     down: "Not connected",
     paused: "Paused",
     pause: "Pause live updates",

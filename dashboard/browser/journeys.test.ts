@@ -1,0 +1,211 @@
+/** What people do with the dashboard, from the first machine to the last. */
+
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { Request } from "../src/lib/api/shapes";
+import {
+  CHROMIUM,
+  Coordinator,
+  Machine,
+  mark,
+  openBrowser,
+  openPage,
+  Stage,
+  until,
+} from "./support";
+
+let stage: Stage;
+beforeEach(() => {
+  stage = new Stage();
+});
+afterEach(() => stage.end());
+
+describe.skipIf(!CHROMIUM)("journeys", () => {
+  test("from nothing to an answer, and why that machine gave it", async () => {
+    const coordinator = await Coordinator.start(stage, ["--dev"]);
+    const { page, wrongs } = await openPage(await openBrowser(stage), coordinator.url);
+
+    await page.getByRole("article").filter({ hasText: "simulated-1" }).waitFor();
+    await page.getByRole("link", { name: "Playground" }).click();
+    await page.getByLabel("Message").fill("Hello");
+    await page.getByLabel("Message").press("Enter");
+    await page.getByRole("button", { name: "Why?" }).click();
+
+    await page.getByText(/It was the only one|in memory|least to do|chance decided/).waitFor();
+    await page.getByRole("link", { name: "Details" }).click();
+    await page.getByRole("heading", { name: "Timeline" }).waitFor();
+    await page.getByText("answered").first().waitFor();
+    expect(wrongs).toEqual([]);
+  });
+
+  test("a machine that joins, is refused, drains, dies and returns is shown without a reload", async () => {
+    const coordinator = await Coordinator.start(stage);
+    const { page, wrongs } = await openPage(await openBrowser(stage), coordinator.url);
+    await page.getByRole("heading", { name: "No machines yet" }).waitFor();
+    const isMarked = await mark(page);
+
+    await coordinator.post("/api/agents", {
+      machine_name: "bad-one",
+      ip_address: "169.254.169.254",
+    });
+    await page.getByText("bad-one was refused").waitFor();
+    const machine = await Machine.start(stage, coordinator, "gpu-7");
+    const card = page.getByRole("article").filter({ hasText: "gpu-7" });
+    await card.getByText("ready").waitFor();
+    await machine.stopRuntime();
+    await page.getByText("Start Ollama on that machine.").waitFor();
+    await machine.kill();
+    await card.getByText("offline").waitFor();
+
+    await page.getByText("gpu-7 is not heard of.").waitFor();
+    expect(await page.title()).toContain("(1!)");
+    expect(await isMarked()).toBe(true);
+    expect(wrongs).toEqual([]);
+  });
+
+  test("an operator renames, drains with undo, and forgets a machine", async () => {
+    const coordinator = await Coordinator.start(stage);
+    await Machine.start(stage, coordinator, "gpu-1");
+    const { page, wrongs } = await openPage(await openBrowser(stage), coordinator.url);
+
+    await page.getByRole("link", { name: "gpu-1" }).click();
+    await page.getByRole("button", { name: "Rename" }).click();
+    await page.getByRole("textbox", { name: "Name" }).fill("big one");
+    await page.getByRole("textbox", { name: "Labels" }).fill("room=101\ngpu=big");
+    await page.getByRole("textbox", { name: "Notes" }).fill("loud");
+    await page.getByRole("button", { name: "Save" }).click();
+    await page.getByRole("heading", { name: "big one" }).waitFor();
+    await page.getByText("room=101").waitFor();
+    await page.getByRole("button", { name: "Drain" }).click();
+    await page.getByText("big one gets no new requests").waitFor();
+    await page.getByRole("button", { name: "Undo" }).last().click();
+    await page.getByRole("button", { name: "Drain" }).waitFor();
+    await page.getByRole("button", { name: "Forget…" }).click();
+    expect(await page.evaluate(() => document.activeElement?.textContent)).toBe("Cancel");
+    await page.getByRole("button", { name: "Forget big one" }).click();
+
+    await page.getByRole("heading", { name: "Agents" }).waitFor();
+    expect(wrongs).toEqual([]);
+  });
+
+  test("a model is pulled with its progress, and deleted when its name is typed", async () => {
+    const coordinator = await Coordinator.start(stage);
+    await Machine.start(stage, coordinator, "gpu-1", { transferTime: "2s" });
+    const { page, wrongs } = await openPage(
+      await openBrowser(stage),
+      `${coordinator.url}/#/models`,
+    );
+
+    await page.getByLabel("Pull a model").last().fill("llama3.2");
+    await page.getByRole("button", { name: "Pull" }).click();
+    await page.getByRole("progressbar").waitFor();
+    await page.getByText("llama3.2 is on gpu-1").waitFor();
+    await page
+      .getByRole("cell", { name: /llama3.2/ })
+      .first()
+      .waitFor();
+    await page
+      .getByRole("link", { name: /^gpu-1/ })
+      .first()
+      .click();
+    await page
+      .getByRole("row", { name: /llama3.2/ })
+      .getByRole("button")
+      .click();
+    const dialog = page.getByRole("dialog");
+    const verb = dialog.getByRole("button", { name: /^Delete/ });
+    expect(await verb.isDisabled()).toBe(true);
+    await dialog.getByRole("textbox").fill("llama3.2:latest");
+    await verb.click();
+
+    await page.getByText("is deleted on gpu-1").waitFor();
+    await page.getByRole("row", { name: /llama3.2/ }).waitFor({ state: "detached" });
+    expect(wrongs).toEqual([]);
+  });
+
+  test("stop ends the work on the machine within a second", async () => {
+    const coordinator = await Coordinator.start(stage);
+    await Machine.start(stage, coordinator, "gpu-1", { tokensPerSecond: 10, answerTokens: 500 });
+    const { page } = await openPage(await openBrowser(stage), `${coordinator.url}/#/play`);
+    const live = (): Promise<Request[]> => coordinator.get("/api/requests?state=live");
+
+    await page.getByLabel("Message").fill("Tell me a long story");
+    await page.getByRole("button", { name: "Send" }).click();
+    await until(live, (requests) => requests[0]?.state === "streaming");
+    await page.getByRole("button", { name: "Stop" }).click();
+
+    await until(live, (requests) => requests.length === 0, 1_000);
+    const [ended] = await coordinator.get<Request[]>("/api/requests");
+    expect(ended?.outcome).toBe("cancelled");
+    await page.getByText("stopped").waitFor();
+  });
+
+  test("Enter that ends a composition does not send", async () => {
+    const coordinator = await Coordinator.start(stage);
+    await Machine.start(stage, coordinator, "gpu-1");
+    const { page } = await openPage(await openBrowser(stage), `${coordinator.url}/#/play`);
+    const message = page.getByLabel("Message");
+    await page
+      .getByRole("option", { name: /simulated/ })
+      .first()
+      .waitFor({ state: "attached" });
+    await message.fill("日本語で");
+
+    await message.dispatchEvent("keydown", { key: "Enter", isComposing: true, bubbles: true });
+    await message.dispatchEvent("compositionend", {});
+    await message.dispatchEvent("keydown", { key: "Enter", keyCode: 229, bubbles: true });
+    expect(await message.inputValue()).toBe("日本語で");
+    expect(await page.getByRole("article").count()).toBe(0);
+    await until(
+      async () => {
+        await message.press("Enter");
+        return page.getByRole("article").count();
+      },
+      (sent) => sent === 1,
+    );
+
+    expect(await message.inputValue()).toBe("");
+  });
+
+  test("requests are listed as they run, filtered by the URL, and explained", async () => {
+    const coordinator = await Coordinator.start(stage);
+    await Machine.start(stage, coordinator, "gpu-1");
+    const context = await openBrowser(stage);
+    const { page, wrongs } = await openPage(context, `${coordinator.url}/#/requests`);
+    await page.getByText("No requests yet.").waitFor();
+    const question = { model: "simulated-small", messages: [{ role: "user", content: "hi" }] };
+
+    await until(
+      () => coordinator.get<{ routable: boolean }[]>("/api/agents"),
+      (agents) => agents[0]?.routable === true,
+    );
+    await coordinator.post("/api/chat", { ...question, model: "nothing" });
+    await (await coordinator.post("/api/chat", question)).text();
+    await page.getByRole("row", { name: /answered 200/ }).waitFor();
+    await page.getByRole("row", { name: /refused 404/ }).waitFor();
+    await page.getByLabel("Outcome").selectOption("refused");
+    await page.getByRole("row", { name: /answered 200/ }).waitFor({ state: "detached" });
+    expect(page.url()).toContain("outcome=refused");
+    await page.reload();
+    await page.getByRole("row", { name: /refused 404/ }).waitFor();
+    await page.getByLabel("Outcome").selectOption("cancelled");
+    await page.getByText("No request matches.").waitFor();
+
+    expect(wrongs).toEqual([]);
+  });
+
+  test("events tell what happened, and problems can be told apart", async () => {
+    const coordinator = await Coordinator.start(stage);
+    const machine = await Machine.start(stage, coordinator, "gpu-1");
+    const context = await openBrowser(stage);
+    const { page, wrongs } = await openPage(context, `${coordinator.url}/#/events`);
+
+    await page.getByText("gpu-1 joined").waitFor();
+    await machine.kill();
+    await page.getByText("gpu-1 is offline").waitFor();
+    await page.getByLabel("Only problems").check();
+    await page.getByText("gpu-1 joined").waitFor({ state: "detached" });
+
+    await page.getByText("gpu-1 is offline").waitFor();
+    expect(wrongs).toEqual([]);
+  });
+});

@@ -1,0 +1,283 @@
+/** A real coordinator, real agents in front of simulated runtimes, and a browser. */
+
+import { spawn, type ChildProcess } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer, request, type Server } from "node:http";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import {
+  chromium,
+  type BrowserContext,
+  type BrowserContextOptions,
+  type Page,
+} from "playwright-core";
+
+export const CHROMIUM = process.env["CHROMIUM"] ?? "";
+const BIN = resolve(process.env["CARGO_TARGET_DIR"] ?? "../target", "debug");
+const PATIENCE = 20_000;
+
+/** Waits until what is seen is what is expected, or says what was seen last. */
+export async function until<T>(
+  look: () => Promise<T> | T,
+  expected: (seen: T) => boolean,
+  within = PATIENCE,
+): Promise<T> {
+  const deadline = Date.now() + within;
+  for (;;) {
+    const seen = await look();
+    if (expected(seen)) return seen;
+    if (Date.now() > deadline) throw new Error(`last seen: ${JSON.stringify(seen)}`);
+    await new Promise((done) => setTimeout(done, 50));
+  }
+}
+
+/** What a test has started; ended in the reverse order. */
+export class Stage {
+  #ends: (() => Promise<void> | void)[] = [];
+
+  ends(end: () => Promise<void> | void): void {
+    this.#ends.push(end);
+  }
+
+  directory(): string {
+    const directory = mkdtempSync(join(tmpdir(), "dashboard-"));
+    this.ends(() => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }));
+    return directory;
+  }
+
+  async end(): Promise<void> {
+    for (let end = this.#ends.pop(); end; end = this.#ends.pop()) await end();
+  }
+}
+
+/** A program, and the first thing in what it says that `pattern` finds. */
+class Program {
+  private constructor(
+    readonly child: ChildProcess,
+    readonly said: string,
+  ) {}
+
+  static async start(name: string, args: string[], pattern?: RegExp): Promise<Program> {
+    const child = spawn(join(BIN, name), args, { stdio: ["ignore", "pipe", "pipe"] });
+    let output = "";
+    const hear = (chunk: Buffer): void => void (output += chunk.toString());
+    child.stdout.on("data", hear);
+    child.stderr.on("data", hear);
+    if (!pattern) return new Program(child, "");
+    await until(
+      () => output,
+      (seen) => pattern.test(seen),
+    );
+    return new Program(child, pattern.exec(output)?.[1] ?? "");
+  }
+
+  async stop(signal: NodeJS.Signals): Promise<void> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
+    const ended = new Promise((done) => this.child.once("exit", done));
+    this.child.kill(signal);
+    await ended;
+  }
+}
+
+export class Coordinator {
+  #program: Program;
+
+  private constructor(
+    program: Program,
+    readonly url: string,
+    private readonly args: string[],
+  ) {
+    this.#program = program;
+  }
+
+  static async start(stage: Stage, args: string[] = ["--no-local-agent"]): Promise<Coordinator> {
+    const all = ["--host", "127.0.0.1", "--data-dir", stage.directory(), ...args];
+    const program = await Coordinator.#spawn([...all, "--port", "0"]);
+    const coordinator = new Coordinator(program, program.said, all);
+    stage.ends(() => coordinator.stop("SIGKILL"));
+    return coordinator;
+  }
+
+  static #spawn(args: string[]): Promise<Program> {
+    return Program.start("ollama-coordinator", args, /(http:\/\/127\.0\.0\.1:\d+)/);
+  }
+
+  /** Starts it again, on the same port and with what it knew. */
+  async restart(): Promise<void> {
+    this.#program = await Coordinator.#spawn([...this.args, "--port", new URL(this.url).port]);
+  }
+
+  stop(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
+    return this.#program.stop(signal);
+  }
+
+  async get<T>(path: string): Promise<T> {
+    return (await (await fetch(`${this.url}${path}`)).json()) as T;
+  }
+
+  post(path: string, body: unknown): Promise<Response> {
+    const headers = { "content-type": "application/json" };
+    return fetch(`${this.url}${path}`, { method: "POST", headers, body: JSON.stringify(body) });
+  }
+}
+
+/** How a simulated runtime is to be. */
+export interface Runtime {
+  tokensPerSecond?: number;
+  answerTokens?: number;
+  transferTime?: string;
+}
+
+/** A machine: a simulated runtime and the real agent in front of it. */
+export class Machine {
+  private constructor(
+    private readonly runtime: Program,
+    private readonly agent: Program,
+  ) {}
+
+  static async start(
+    stage: Stage,
+    coordinator: Coordinator,
+    name: string,
+    runtime: Runtime = {},
+  ): Promise<Machine> {
+    const { tokensPerSecond = 60, answerTokens = 30, transferTime = "0s" } = runtime;
+    const engine = await Program.start(
+      "ollama-simulator",
+      [
+        ...["runtime", "--tokens-per-second", `${tokensPerSecond}`],
+        ...["--answer-tokens", `${answerTokens}`, "--transfer-time", transferTime],
+      ],
+      /(http:\/\/127\.0\.0\.1:\d+)/,
+    );
+    const agent = await Program.start("ollama-agent", [
+      ...["--coordinator", coordinator.url, "--runtime", engine.said],
+      ...["--machine-name", name, "--state-dir", stage.directory()],
+    ]);
+    const machine = new Machine(engine, agent);
+    stage.ends(() => machine.kill());
+    return machine;
+  }
+
+  /** It is gone without a word. */
+  async kill(): Promise<void> {
+    await this.agent.stop("SIGKILL");
+    await this.runtime.stop("SIGKILL");
+  }
+
+  stopRuntime(): Promise<void> {
+    return this.runtime.stop("SIGKILL");
+  }
+}
+
+/** Thousands of machines that only register and beat. */
+export async function startFleet(
+  stage: Stage,
+  coordinator: Coordinator,
+  agents: number,
+): Promise<void> {
+  const runtime = await Program.start(
+    "ollama-simulator",
+    ["runtime"],
+    /(http:\/\/127\.0\.0\.1:\d+)/,
+  );
+  stage.ends(() => runtime.stop("SIGKILL"));
+  const fleet = await Program.start("ollama-simulator", [
+    ...["fleet", "--coordinator", new URL(coordinator.url).host],
+    ...["--runtime", new URL(runtime.said).host],
+    ...["--agents", String(agents), "--seconds", "900", "--start-spread", "3s"],
+  ]);
+  stage.ends(() => fleet.stop("SIGKILL"));
+  await until(
+    async () => (await coordinator.get<unknown[]>("/api/agents")).length,
+    (known) => known === agents,
+    60_000,
+  );
+}
+
+export async function openBrowser(
+  stage: Stage,
+  options: BrowserContextOptions = {},
+): Promise<BrowserContext> {
+  const context = await chromium.launchPersistentContext(stage.directory(), {
+    executablePath: CHROMIUM,
+    viewport: { width: 1280, height: 900 },
+    args: [
+      ...["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"],
+      ...["--disable-background-networking", "--disable-component-update", "--disable-sync"],
+    ],
+    ...options,
+  });
+  stage.ends(() => context.close());
+  context.setDefaultTimeout(PATIENCE);
+  return context;
+}
+
+/** What a page must not do: fail in the console, or ask anybody but its own coordinator. */
+export function watch(page: Page): string[] {
+  const wrongs: string[] = [];
+  page.on("pageerror", (error) => wrongs.push(error.message));
+  page.on("console", (message) => {
+    const isExpected = /Failed to load resource|net::ERR/.test(message.text());
+    if (message.type() === "error" && !isExpected) wrongs.push(message.text());
+  });
+  page.on("request", (asked) => {
+    const origin = new URL(page.url()).origin;
+    if (origin !== "null" && !asked.url().startsWith(origin)) wrongs.push(asked.url());
+  });
+  return wrongs;
+}
+
+export async function openPage(
+  context: BrowserContext,
+  url: string,
+): Promise<{ page: Page; wrongs: string[] }> {
+  const page =
+    context.pages().find((it) => it.url() === "about:blank") ?? (await context.newPage());
+  const wrongs = watch(page);
+  await page.goto(url);
+  return { page, wrongs };
+}
+
+/** Puts a mark on the page that a reload would take away. */
+export async function mark(page: Page): Promise<() => Promise<boolean>> {
+  await page.evaluate(() => document.body.setAttribute("data-mark", ""));
+  return () => page.evaluate(() => document.body.hasAttribute("data-mark"));
+}
+
+export type Held = "nothing" | "streams";
+
+/** A reverse proxy below a prefix; it may hold back streams until they end, as some do. */
+export async function startProxy(
+  stage: Stage,
+  target: string,
+  prefix: string,
+  holds: Held,
+): Promise<string> {
+  const server: Server = createServer((incoming, outgoing) => {
+    const path = incoming.url ?? "";
+    if (!path.startsWith(prefix)) {
+      outgoing.writeHead(404).end();
+      return;
+    }
+    const url = new URL(`/${path.slice(prefix.length)}`, target);
+    const options = { method: incoming.method ?? "GET", headers: incoming.headers };
+    const upstream = request(url, options, (answer) => {
+      const isHeld = holds === "streams" && answer.headers["content-type"] === "text/event-stream";
+      outgoing.writeHead(answer.statusCode ?? 502, answer.headers);
+      if (isHeld) answer.resume();
+      else answer.pipe(outgoing);
+    });
+    upstream.on("error", () => outgoing.destroy());
+    outgoing.on("close", () => upstream.destroy());
+    incoming.pipe(upstream);
+  });
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  stage.ends(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const address = server.address();
+  const port = typeof address === "object" && address ? address.port : 0;
+  return `http://127.0.0.1:${port}${prefix}`;
+}
