@@ -19,7 +19,10 @@ export default class Lines implements Reporter {
     const tests = modules.flatMap((module) => [...module.children.allTests()]);
     const count = (state: string): number =>
       tests.filter((test) => test.result().state === state).length;
-    const broken = modules.flatMap((module) => module.errors());
+    const broken = modules.flatMap((module) => [
+      ...module.errors(),
+      ...[...module.children.allSuites()].flatMap((suite) => suite.errors()),
+    ]);
     for (const error of [...broken, ...unhandled]) console.log(`FAILED  ${error.message}`);
     const failed = count("failed") + broken.length + unhandled.length;
     const skipped = count("skipped");

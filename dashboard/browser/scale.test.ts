@@ -3,7 +3,8 @@
 import { readdirSync, statSync } from "node:fs";
 import type { CDPSession, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { CHROMIUM, Coordinator, openBrowser, Stage, startFleet } from "./support";
+import { ToldFleet } from "./fixture";
+import { CHROMIUM, Coordinator, openBrowser, Stage } from "./support";
 
 const AGENTS = 10_000;
 const SITE = "dist/site/assets";
@@ -51,7 +52,7 @@ test("everything together, and the pages of one visit, are small", () => {
 describe.skipIf(!CHROMIUM)("ten thousand machines", () => {
   beforeAll(async () => {
     const coordinator = await Coordinator.start(stage);
-    await startFleet(stage, coordinator, AGENTS);
+    const url = await new ToldFleet(AGENTS).serve(stage, coordinator);
     const context = await openBrowser(stage);
     page = await context.newPage();
     session = await context.newCDPSession(page);
@@ -60,7 +61,7 @@ describe.skipIf(!CHROMIUM)("ten thousand machines", () => {
     page.on("request", (asked) => requested.push(asked.url()));
     wrongs = [];
     page.on("pageerror", (error) => wrongs.push(error.message));
-    await page.goto(`${coordinator.url}/#/agents`);
+    await page.goto(`${url}/#/agents`);
     await page.getByText("10,000 machines").waitFor({ timeout: 60_000 });
   });
   afterAll(() => stage.end());

@@ -170,31 +170,6 @@ export class Machine {
   }
 }
 
-/** Thousands of machines that only register and beat. */
-export async function startFleet(
-  stage: Stage,
-  coordinator: Coordinator,
-  agents: number,
-): Promise<void> {
-  const runtime = await Program.start(
-    "ollama-simulator",
-    ["runtime"],
-    /(http:\/\/127\.0\.0\.1:\d+)/,
-  );
-  stage.ends(() => runtime.stop("SIGKILL"));
-  const fleet = await Program.start("ollama-simulator", [
-    ...["fleet", "--coordinator", new URL(coordinator.url).host],
-    ...["--runtime", new URL(runtime.said).host],
-    ...["--agents", String(agents), "--seconds", "900", "--start-spread", "3s"],
-  ]);
-  stage.ends(() => fleet.stop("SIGKILL"));
-  await until(
-    async () => (await coordinator.get<unknown[]>("/api/agents")).length,
-    (known) => known === agents,
-    60_000,
-  );
-}
-
 export async function openBrowser(
   stage: Stage,
   options: BrowserContextOptions = {},
