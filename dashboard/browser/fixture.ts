@@ -48,7 +48,11 @@ export function agentAt(index: number, now: number): Agent {
       : fate === 96
         ? "draining"
         : null;
-  const used = loaded.reduce((sum, model) => sum + model.size, GIB);
+  const room = gpus.reduce((sum, each) => sum + each.memory_bytes, 0);
+  const used = Math.min(
+    room * 0.97,
+    loaded.reduce((sum, model) => sum + model.size, GIB),
+  );
   const inFlight = reason ? 0 : roll(5);
   const id = `00000000-0000-4000-8000-${index.toString(16).padStart(12, "0")}`;
   return {

@@ -38,6 +38,11 @@ export function countStates(agents: Iterable<Agent>): Record<State, number> {
   return counts;
 }
 
+/** When an agent was heard of; one that is online is heard of all the time. */
+export function seenOf(agent: Agent): number {
+  return agent.status === "online" ? Number.POSITIVE_INFINITY : Date.parse(agent.last_seen);
+}
+
 export function gpuOf(agent: Agent): string {
   const gpus = agent.system_info?.gpus;
   if (!gpus) return "";
@@ -87,7 +92,7 @@ const KEYS: Record<Column, (agent: Agent) => number | string> = {
   load: (agent) => agent.metrics?.gpu_percent ?? -1,
   running: (agent) => agent.in_flight,
   models: (agent) => agent.models.length,
-  seen: (agent) => agent.last_seen,
+  seen: seenOf,
 };
 
 const byName = new Intl.Collator("en", { numeric: true }).compare;

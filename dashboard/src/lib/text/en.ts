@@ -138,8 +138,8 @@ export const en = {
         return [`${name} gets no requests: ${reason}.`, "We keep trying.", "Look at its events."];
     }
   },
-  weDo: "We:",
-  youCan: "You can:",
+  weDo: "What we do:",
+  youCan: "What you can do:",
   overview: {
     title: "Overview",
     figures: "The fleet now",
@@ -152,7 +152,7 @@ export const en = {
     failures: "failed/min",
     attention: (n: number) => plural(n, "thing needs attention", "things need attention"),
     more: (n: number) => `${n.toLocaleString("en-US")} more`,
-    manyAre: (n: number, state: string) => `${machines(n)} ${n === 1 ? "is" : "are"} ${state}.`,
+    manyAre: (n: number, state: string) => `${machines(n)}: ${state}.`,
     show: "Show",
     dismiss: "Dismiss for 1 h",
     refused: (name: string, address: string) => `${name} (${address}) was refused.`,
