@@ -14,11 +14,11 @@ export default defineConfig({
     projects: [
       { extends: true, test: { name: "pure", include: ["src/**/*.test.ts"] } },
       { extends: true, test: { name: "browser", include: ["browser/**/*.test.ts"], ...browser } },
-      ...(process.env["SHOTS"]
+      ...(process.env["ASIDE"]
         ? [
             {
               extends: true as const,
-              test: { name: "shots", include: ["browser/shots.ts"], ...browser },
+              test: { name: "aside", include: [process.env["ASIDE"] ?? ""], ...browser },
             },
           ]
         : []),

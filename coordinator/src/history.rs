@@ -113,7 +113,7 @@ struct Counters {
 impl Counters {
     /// Reads the counts, and the tokens of each agent.
     fn read(proxy: &Proxy) -> (Self, BTreeMap<AgentId, u64>) {
-        let figures = proxy.storybook().figures();
+        let figures = proxy.storybook().counted();
         let refused: u64 = figures.refusals().values().sum();
         let (mut requests, mut failures, mut tokens) = (refused, refused, 0);
         let mut by_agent: BTreeMap<AgentId, u64> = BTreeMap::new();

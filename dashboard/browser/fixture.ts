@@ -61,6 +61,7 @@ export function agentAt(index: number, now: number): Agent {
     display_name: null,
     ip_address: `10.${(index >> 16) & 255}.${(index >> 8) & 255}.${index & 255}`,
     port: 11434,
+    link: "tunnel",
     status: isOffline ? "offline" : "online",
     routable: reason === null,
     reason,

@@ -13,7 +13,10 @@ import {
 } from "playwright-core";
 
 export const CHROMIUM = process.env["CHROMIUM"] ?? "";
-const BIN = resolve(process.env["CARGO_TARGET_DIR"] ?? "../target", "debug");
+const BIN = resolve(
+  process.env["CARGO_TARGET_DIR"] ?? "../target",
+  process.env["PROFILE"] ?? "debug",
+);
 const PATIENCE = 20_000;
 
 /** Waits until what is seen is what is expected, or says what was seen last. */
@@ -102,6 +105,10 @@ export class Coordinator {
     return Program.start("ollama-coordinator", args, /(http:\/\/127\.0\.0\.1:\d+)/);
   }
 
+  get pid(): number {
+    return this.#program.child.pid ?? 0;
+  }
+
   /** Starts it again, on the same port and with what it knew. */
   async restart(): Promise<void> {
     this.#program = await Coordinator.#spawn([...this.args, "--port", new URL(this.url).port]);
@@ -168,6 +175,28 @@ export class Machine {
   stopRuntime(): Promise<void> {
     return this.runtime.stop("SIGKILL");
   }
+}
+
+/** Machines that only register and beat. */
+export async function startFleet(
+  stage: Stage,
+  coordinator: Coordinator,
+  agents: number,
+): Promise<void> {
+  const url = /(http:\/\/127\.0\.0\.1:\d+)/;
+  const runtime = await Program.start("ollama-simulator", ["runtime"], url);
+  stage.ends(() => runtime.stop("SIGKILL"));
+  const fleet = await Program.start("ollama-simulator", [
+    ...["fleet", "--coordinator", new URL(coordinator.url).host],
+    ...["--runtime", new URL(runtime.said).host],
+    ...["--agents", String(agents), "--seconds", "900", "--start-spread", "3s"],
+  ]);
+  stage.ends(() => fleet.stop("SIGKILL"));
+  await until(
+    async () => (await coordinator.get<unknown[]>("/api/agents")).length,
+    (known) => known === agents,
+    120_000,
+  );
 }
 
 export async function openBrowser(

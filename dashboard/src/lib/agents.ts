@@ -38,6 +38,11 @@ export function countStates(agents: Iterable<Agent>): Record<State, number> {
   return counts;
 }
 
+/** What is wrong with an agent, or only unusual, as a code. */
+export function troubleOf(agent: Agent): string | undefined {
+  return agent.reason ?? agent.warning ?? undefined;
+}
+
 /** When an agent was heard of; one that is online is heard of all the time. */
 export function seenOf(agent: Agent): number {
   return agent.status === "online" ? Number.POSITIVE_INFINITY : Date.parse(agent.last_seen);
@@ -141,7 +146,7 @@ function testOf(word: string): Test {
   const value = word.slice(colon + 1);
   switch (key) {
     case "state":
-      return (agent) => stateOf(agent).startsWith(value) || has(agent.reason, value);
+      return (agent) => stateOf(agent).startsWith(value) || has(troubleOf(agent), value);
     case "gpu":
       return (agent) => has(gpuOf(agent), value);
     case "model":

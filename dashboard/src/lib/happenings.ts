@@ -4,6 +4,7 @@ import type { Happening } from "./api/shapes";
 
 const PROBLEMS: ReadonlySet<Happening["kind"]> = new Set<Happening["kind"]>([
   "expired",
+  "heartbeats_missing",
   "refused",
   "endpoint_shared",
   "isolation_suspected",

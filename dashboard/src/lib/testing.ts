@@ -9,6 +9,7 @@ export function agentNamed(name: string, changes: Partial<Agent> = {}): Agent {
     display_name: null,
     ip_address: "10.0.0.1",
     port: 11434,
+    link: "tunnel",
     status: "online",
     routable: true,
     reason: null,

@@ -35,6 +35,11 @@ impl Storybook {
         Some(view::request(&record, Moment::now()))
     }
 
+    /// Returns the counts as they are.
+    pub fn counted(&self) -> &Figures {
+        &self.0.figures
+    }
+
     /// Returns the counts, after having dropped those of agents and models that are unknown by now.
     pub fn figures(&self) -> &Figures {
         let registry = &self.0.registry;

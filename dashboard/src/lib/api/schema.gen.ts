@@ -98,6 +98,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/agents/{id}/tunnel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Turns the connection into the agent's tunnel: HTTP/2 with the coordinator as its client.
+         * @description Ask for it with `Connection: upgrade` and `Upgrade: ollama-coordinator-tunnel`.
+         */
+        get: operations["open_tunnel"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/events": {
         parameters: {
             query?: never;
@@ -349,6 +369,8 @@ export interface components {
              * @description When it was last heard of.
              */
             last_seen: string;
+            /** @description How its runtime is reached. */
+            link?: components["schemas"]["LinkKind"];
             /** @description The models in its memory. */
             loaded_models: components["schemas"]["LoadedModel"][];
             /** @description What the machine calls itself. */
@@ -378,7 +400,13 @@ export interface components {
             /** @description Whether its lease runs. */
             status: components["schemas"]["AgentStatus"];
             system_info?: components["schemas"]["SystemInfo"] | null;
+            warning?: components["schemas"]["AgentWarning"] | null;
         };
+        /**
+         * @description What is unusual about an agent that works.
+         * @enum {string}
+         */
+        AgentWarning: "heartbeats_missing";
         /** @description One try at an agent. */
         AttemptView: {
             /** @description The agent. */
@@ -473,7 +501,7 @@ export interface components {
          * @description What went wrong, for programs. Texts may change, codes do not.
          * @enum {string}
          */
-        ErrorCode: "invalid_request" | "address_not_allowed" | "unknown_agent" | "unknown_request" | "wrong_secret" | "duplicate_identity" | "registry_full" | "storage_unavailable" | "payload_too_large" | "request_timeout" | "unsupported_media_type" | "not_found" | "method_not_allowed" | "too_many_requests" | "unavailable" | "internal" | "unrecognised";
+        ErrorCode: "invalid_request" | "address_not_allowed" | "unknown_agent" | "unknown_request" | "wrong_secret" | "duplicate_identity" | "registry_full" | "storage_unavailable" | "payload_too_large" | "request_timeout" | "unsupported_media_type" | "not_found" | "upgrade_required" | "method_not_allowed" | "too_many_requests" | "unavailable" | "internal" | "unrecognised";
         /**
          * @description One frame of the event stream. Readers ignore types and fields they do not know.
          *
@@ -622,7 +650,7 @@ export interface components {
          * @description What happened.
          * @enum {string}
          */
-        HappeningKind: "joined" | "returned" | "expired" | "left" | "routable" | "not_routable" | "removed" | "refused" | "endpoint_shared" | "isolation_suspected";
+        HappeningKind: "joined" | "returned" | "expired" | "heartbeats_missing" | "left" | "routable" | "not_routable" | "removed" | "refused" | "endpoint_shared" | "isolation_suspected";
         /** @description Renews the lease. Every field is optional: an empty object, or no body at all, renews too. */
         HeartbeatRequest: {
             /** @description True while the agent finishes its work before it leaves. */
@@ -711,6 +739,11 @@ export interface components {
              */
             ttl_ms: number;
         };
+        /**
+         * @description How the coordinator reaches an agent's runtime.
+         * @enum {string}
+         */
+        LinkKind: "tunnel" | "direct";
         /** @description The process lives. */
         Liveness: {
             /** @description This run of the process. */
@@ -884,6 +917,8 @@ export interface components {
             epoch?: number | null;
             /** @description Where the coordinator reaches the runtime; absent: the address this request came from. */
             ip_address?: string | null;
+            /** @description How the coordinator reaches the runtime; with `tunnel`, the address is only shown. */
+            link?: components["schemas"]["LinkKind"];
             /** @description What to call the machine; need not be unique. */
             machine_name: string;
             /** @description The runtime's version, when known. */
@@ -930,6 +965,7 @@ export interface components {
         RequestState: "arriving" | "queued" | "attempting" | "streaming" | "ended";
         /** @description One request, as it is or as it was. */
         RequestView: {
+            agent_id?: components["schemas"]["AgentId"] | null;
             /** @description The tries at agents, in order. */
             attempts: components["schemas"]["AttemptView"][];
             /**
@@ -1070,7 +1106,7 @@ export interface components {
          * @description Why an agent gets no requests.
          * @enum {string}
          */
-        UnroutableReason: "offline" | "draining" | "unverified" | "unreachable" | "runtime_not_answering" | "ejected";
+        UnroutableReason: "offline" | "draining" | "unverified" | "unreachable" | "no_tunnel" | "runtime_not_answering" | "ejected";
     };
     responses: never;
     parameters: never;
@@ -1454,6 +1490,74 @@ export interface operations {
             };
             /** @description Not durable, nothing changed */
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    open_tunnel: {
+        parameters: {
+            query: {
+                /** @description The session that the agent has registered. */
+                session: components["schemas"]["SessionId"];
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["AgentId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The connection is a tunnel now */
+            101: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Invalid, or the agent registered an address */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `wrong_secret` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unknown_agent`: register this session first */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `duplicate_identity`: make a new id */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `upgrade_required` */
+            426: {
                 headers: {
                     [name: string]: unknown;
                 };

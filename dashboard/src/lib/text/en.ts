@@ -77,7 +77,7 @@ export const en = {
         return "runtime not answering";
       case "ejected":
         return "failing";
-      case "suspect":
+      case "heartbeats_missing":
         return "missed heartbeats";
       default:
         return reason.replaceAll("_", " ");
@@ -128,10 +128,10 @@ export const en = {
           "It gets none for a while, then one to prove itself.",
           "Look at its latest requests, and at the runtime's log.",
         ];
-      case "suspect":
+      case "heartbeats_missing":
         return [
           `${name} has missed heartbeats.`,
-          "It gets no new requests until it is heard of again.",
+          "Its runtime answers, so it still gets requests for now.",
           "Check its network.",
         ];
       default:
@@ -441,6 +441,8 @@ export const en = {
         return `${name} is back`;
       case "expired":
         return `${name} is offline: it was silent for too long`;
+      case "heartbeats_missing":
+        return `${name} is silent, but its runtime answers: it stays online for now`;
       case "left":
         return `${name} said goodbye`;
       case "routable":
