@@ -5,6 +5,7 @@
 //! only the chronicle is kept.
 
 mod chronicle;
+mod frame;
 mod scene;
 
 use std::collections::BTreeMap;
@@ -13,12 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
-use ollama_coordinator_common::id::{AgentId, InstanceId};
+use chrono::Utc;
+use ollama_coordinator_common::id::AgentId;
 use ollama_coordinator_common::protocol::event::{AgentLoad, FleetFigures, Happening};
 use parking_lot::Mutex;
-use serde::Serialize;
-use serde_json::value::RawValue;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{self, Receiver};
 use tokio::time::MissedTickBehavior;
@@ -26,11 +25,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::history::History;
 use crate::registry::Registry;
-use crate::registry::snapshot::{AgentSnapshot, Brief};
+use crate::registry::snapshot::AgentSnapshot;
 use crate::registry::transition::Transition;
 
 use chronicle::Chronicle;
 pub use chronicle::Refusal;
+use frame::{Frame, SnapshotHead};
 use scene::Scene;
 
 /// How often changes are published.
@@ -42,6 +42,9 @@ const BACKLOG: usize = 32;
 /// More changes than this at once are a new snapshot.
 const MAX_CHANGES: usize = 2_000;
 const MAX_LOADS: usize = 1_000;
+
+/// The event that tells a viewer to start again.
+pub const RESYNC: Bytes = Bytes::from_static(b"data: {\"type\":\"resync\"}\n\n");
 
 /// How much of each agent a viewer wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,10 +179,7 @@ impl Feed {
             server_time: Utc::now(),
             fleet: self.figures(),
         };
-        let mut head = serde_json::to_string(&head).expect("an event serialises");
-        head.pop();
-        head.push_str(",\"agents\":");
-        [head.into(), agents, Bytes::from_static(b"}")]
+        [head.open(), agents, Bytes::from_static(b"}")]
     }
 
     fn flush(&self, pending: &mut Pending, is_tick: bool) {
@@ -309,88 +309,3 @@ impl Pending {
         self.changes.insert(id, agent);
     }
 }
-
-/// An event, borrowed.
-enum Frame<'a> {
-    AgentChanged {
-        agent: &'a AgentSnapshot,
-    },
-    AgentRemoved {
-        id: AgentId,
-    },
-    Happened {
-        happening: &'a Happening,
-    },
-    Tick {
-        server_time: DateTime<Utc>,
-        fleet: FleetFigures,
-        loads: &'a [AgentLoad],
-    },
-}
-
-impl Frame<'_> {
-    fn encode(&self, view: View, seq: u64) -> String {
-        let agent = match (self, view) {
-            (Self::AgentChanged { agent }, View::Full) => Some(raw(agent)),
-            (Self::AgentChanged { agent }, View::Brief) => Some(raw(&Brief(agent))),
-            (_, _) => None,
-        };
-        let outgoing = match self {
-            Self::AgentChanged { .. } => Outgoing::AgentChanged { seq, agent },
-            Self::AgentRemoved { id } => Outgoing::AgentRemoved { seq, id: *id },
-            Self::Happened { happening } => Outgoing::Happened { seq, happening },
-            Self::Tick {
-                server_time,
-                fleet,
-                loads,
-            } => Outgoing::Tick {
-                seq,
-                server_time: *server_time,
-                fleet: *fleet,
-                loads,
-            },
-        };
-        serde_json::to_string(&outgoing).expect("an event serialises")
-    }
-}
-
-fn raw(document: &impl Serialize) -> Box<RawValue> {
-    serde_json::value::to_raw_value(document).expect("an agent document serialises")
-}
-
-#[derive(Serialize)]
-struct SnapshotHead {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    seq: u64,
-    instance_id: InstanceId,
-    version: &'static str,
-    server_time: DateTime<Utc>,
-    fleet: FleetFigures,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Outgoing<'a> {
-    AgentChanged {
-        seq: u64,
-        agent: Option<Box<RawValue>>,
-    },
-    AgentRemoved {
-        seq: u64,
-        id: AgentId,
-    },
-    Happened {
-        seq: u64,
-        happening: &'a Happening,
-    },
-    Tick {
-        seq: u64,
-        server_time: DateTime<Utc>,
-        fleet: FleetFigures,
-        loads: &'a [AgentLoad],
-    },
-}
-
-/// The event that tells a viewer to start again.
-pub const RESYNC: Bytes = Bytes::from_static(b"data: {\"type\":\"resync\"}\n\n");

@@ -225,6 +225,9 @@ export function watch(page: Page): string[] {
     const isExpected = /Failed to load resource|net::ERR/.test(message.text());
     if (message.type() === "error" && !isExpected) wrongs.push(message.text());
   });
+  page.on("response", (answer) => {
+    if (answer.status() >= 400) wrongs.push(`${answer.status()} ${answer.url()}`);
+  });
   page.on("request", (asked) => {
     const origin = new URL(page.url()).origin;
     if (origin !== "null" && !asked.url().startsWith(origin)) wrongs.push(asked.url());

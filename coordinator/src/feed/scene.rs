@@ -100,3 +100,86 @@ impl Shown {
         self.in_flight == agent.in_flight && self.metrics == agent.metrics
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::Utc;
+
+    use crate::registry::agent::Link;
+    use crate::storage::conformance;
+
+    /// Returns agents in the order of their ids.
+    fn agents(count: u16) -> Vec<AgentSnapshot> {
+        let agent = |number| {
+            let stored = Arc::new(conformance::agent(number));
+            AgentSnapshot {
+                link: Link::Tunnel(None),
+                stored,
+                status: AgentStatus::Online,
+                reason: None,
+                warning: None,
+                draining: false,
+                last_seen: Utc::now(),
+                metrics: None,
+                in_flight: 0,
+            }
+        };
+        let mut agents: Vec<AgentSnapshot> = (1..=count).map(agent).collect();
+        agents.sort_by_key(AgentSnapshot::id);
+        agents
+    }
+
+    #[test]
+    fn agent_is_shown_again_only_when_its_document_changes() {
+        let mut agent = agents(1).remove(0);
+        let mut scene = Scene::default();
+
+        assert!(scene.show(&agent));
+        agent.in_flight = 1;
+        assert!(!scene.show(&agent));
+        agent.draining = true;
+        assert!(scene.show(&agent));
+        scene.forget(agent.id());
+        assert!(scene.show(&agent));
+    }
+
+    #[test]
+    fn load_is_told_once_and_every_agent_has_its_turn() {
+        let mut agents = agents(5);
+        let mut scene = Scene::default();
+        for agent in &mut agents {
+            scene.show(agent);
+            agent.in_flight = 1;
+        }
+
+        let mut told = Vec::new();
+        for _ in 0..2 {
+            told.extend(scene.loads(&agents, 3).into_iter().map(|load| load.id));
+        }
+
+        let ids: Vec<AgentId> = agents.iter().map(AgentSnapshot::id).collect();
+        assert_eq!(told, ids);
+        assert_eq!(scene.loads(&agents, 3), []);
+    }
+
+    #[test]
+    fn agent_that_changes_all_the_time_does_not_keep_others_from_their_turn() {
+        let mut agents = agents(4);
+        let mut scene = Scene::default();
+        for agent in &agents {
+            scene.show(agent);
+        }
+
+        let mut told = Vec::new();
+        for round in 1..=4 {
+            for agent in &mut agents {
+                agent.in_flight = round;
+            }
+            told.extend(scene.loads(&agents, 1).into_iter().map(|load| load.id));
+        }
+
+        let ids: Vec<AgentId> = agents.iter().map(AgentSnapshot::id).collect();
+        assert_eq!(told, ids);
+    }
+}

@@ -8,12 +8,15 @@ export class Resource<T> {
   error = $state("");
   #turn = 0;
 
-  constructor(readonly fetch: () => Promise<T>) {}
+  /** `fetch` returns nothing when there is nothing to ask for, as on a page that is being left. */
+  constructor(readonly fetch: () => Promise<T> | undefined) {}
 
   async load(): Promise<void> {
     const turn = ++this.#turn;
     try {
-      const data = await this.fetch();
+      const asked = this.fetch();
+      if (!asked) return;
+      const data = await asked;
       if (turn !== this.#turn) return;
       this.data = data;
       this.error = "";
@@ -27,7 +30,7 @@ export class Resource<T> {
  * Fetches when what `fetch` reads changes, and every so often while the page is seen.
  * For the initialisation of a component.
  */
-export function resource<T>(fetch: () => Promise<T>, everyMs?: number): Resource<T> {
+export function resource<T>(fetch: () => Promise<T> | undefined, everyMs?: number): Resource<T> {
   const kept = new Resource(fetch);
   $effect(() => {
     void kept.load();
