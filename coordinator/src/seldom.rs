@@ -48,11 +48,13 @@ impl<F: Future> Future for Seldom<F> {
             this.task.clone_from(context.waker());
             this.call.task.register(&this.task);
         }
-        // Cleared before the look: what calls during it is heard by the next.
-        let has_called = &this.call.has_called;
-        if !has_called.load(Ordering::Acquire) || !has_called.swap(false, Ordering::AcqRel) {
+        if !this.call.has_called.load(Ordering::Acquire) {
             return Poll::Pending;
         }
+        // A call takes the waker with it; the next one needs it again.
+        this.call.task.register(&this.task);
+        // Cleared before the look: what calls during it is heard by the next.
+        this.call.has_called.swap(false, Ordering::AcqRel);
         let mut own = Context::from_waker(&this.waker);
         this.future.as_mut().poll(&mut own)
     }
@@ -96,6 +98,20 @@ mod tests {
 
         assert_eq!(seldom.await, Ok(7));
         assert_eq!(polls.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn task_is_woken_by_every_call_and_not_only_by_the_first() {
+        let step = std::time::Duration::from_secs(1);
+        let mut seldom = Seldom::new(async {
+            for _ in 0..3 {
+                tokio::time::sleep(step).await;
+            }
+        });
+
+        let ended = tokio::time::timeout(10 * step, &mut seldom).await;
+
+        assert_eq!(ended, Ok(()));
     }
 
     #[tokio::test]
