@@ -7,6 +7,7 @@ pub mod error;
 pub mod event;
 pub mod heartbeat;
 pub mod history;
+pub mod pause;
 pub mod register;
 pub mod request;
 pub mod runtime;

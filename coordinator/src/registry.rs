@@ -3,6 +3,7 @@
 //! [`Registry`] is a cheap handle over a pure table. It hands changes to storage and answers when
 //! they are durable; it knows no HTTP and no files, and no lock guard leaves it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -324,6 +325,11 @@ impl Registry {
     /// Returns how many agents there are.
     pub fn counts(&self) -> Counts {
         self.0.table.lock().counts()
+    }
+
+    /// Returns how many agents get no requests, by the code of the reason.
+    pub fn unroutable(&self) -> BTreeMap<String, usize> {
+        self.0.table.lock().unroutable()
     }
 
     /// Returns what has happened since the start.

@@ -66,6 +66,7 @@ export function agentAt(index: number, now: number): Agent {
     routable: reason === null,
     reason,
     draining: reason === "draining",
+    paused_until: null,
     ollama_version: "0.12.6",
     runtime: { kind: "ollama", status: "running", version: "0.12.6" },
     models,

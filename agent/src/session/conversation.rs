@@ -119,6 +119,7 @@ impl Conversation {
             cloned_from: self.identity.cloned_from,
             system_info: self.system_info.clone(),
             runtime: report.clone(),
+            paused: None,
             agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         };
         let secret = &self.identity.secret;
@@ -165,6 +166,7 @@ impl Conversation {
             epoch: self.epoch,
             seq: Some(self.seq),
             draining: None,
+            paused: None,
             runtime: news.clone(),
             metrics,
         };

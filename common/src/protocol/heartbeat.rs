@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::pause::Paused;
 use super::register::{CoordinatorIdentity, LeaseTerms};
 use super::runtime::RuntimeReport;
 use super::system::Metrics;
@@ -24,6 +25,9 @@ pub struct HeartbeatRequest {
     /// True while the agent finishes its work before it leaves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draining: Option<bool>,
+    /// Present while the machine's owner wants it to take no requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
     /// The runtime; sent when it differs from what was last acknowledged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<RuntimeReport>,

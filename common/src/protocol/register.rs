@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::pause::Paused;
 use super::runtime::RuntimeReport;
 use super::system::SystemInfo;
 use super::tunnel::LinkKind;
@@ -55,6 +56,9 @@ pub struct RegisterRequest {
     /// The runtime as last seen by the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<RuntimeReport>,
+    /// Present while the machine's owner wants it to take no requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
     /// The agent's own version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_version: Option<String>,

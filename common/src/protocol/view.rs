@@ -31,6 +31,8 @@ pub enum UnroutableReason {
     Offline,
     /// It is being emptied.
     Draining,
+    /// Its owner has paused it, on the machine itself.
+    Paused,
     /// Its address has not been tried yet.
     Unverified,
     /// Nothing answered the coordinator at its address.
@@ -88,6 +90,9 @@ pub struct AgentView {
     pub warning: Option<AgentWarning>,
     /// Whether it is being emptied.
     pub draining: bool,
+    /// When the pause that its owner made ends by itself, if it does.
+    #[serde(default)]
+    pub paused_until: Option<DateTime<Utc>>,
     /// The runtime's version.
     #[serde(default)]
     pub ollama_version: Option<String>,

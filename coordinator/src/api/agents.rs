@@ -111,6 +111,7 @@ fn new_agent(
         ollama_version: request.ollama_version,
         runtime: request.runtime,
         system_info: request.system_info,
+        paused: request.paused,
         agent_version: request.agent_version,
     })
 }

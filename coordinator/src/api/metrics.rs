@@ -30,6 +30,11 @@ struct StatusLabel {
     status: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: String,
+}
+
 /// Shows the coordinator's figures.
 #[utoipa::path(get, path = "/metrics", tag = "process",
     responses((status = 200, description = "OpenMetrics text", body = String,
@@ -81,6 +86,13 @@ fn agents(page: &mut Page, registry: &Registry) {
         .get_or_create(&StatusLabel { status: "offline" })
         .set(offline);
     page.register("agents", "Known agents by status", by_status);
+    let without = Family::<ReasonLabel, Gauge>::default();
+    for (reason, agents) in registry.unroutable() {
+        let agents = i64::try_from(agents).unwrap_or(i64::MAX);
+        without.get_or_create(&ReasonLabel { reason }).set(agents);
+    }
+    let help = "Agents that get no requests by the first reason";
+    page.register("agents_unroutable", help, without);
     let totals = registry.totals();
     counter(page, "heartbeats", "Heartbeats received", totals.heartbeats);
     counter(

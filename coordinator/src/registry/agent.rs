@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use chrono::{DateTime, Utc};
 use ollama_coordinator_common::id::{AgentId, SessionId};
+use ollama_coordinator_common::protocol::pause::Paused;
 use ollama_coordinator_common::protocol::runtime::{RuntimeReport, RuntimeStatus};
 use ollama_coordinator_common::protocol::system::Metrics;
 use ollama_coordinator_common::protocol::view::{AgentStatus, AgentWarning, UnroutableReason};
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use super::lease::{Lease, Trust};
 use super::routing::RoutingFacts;
 use super::snapshot::AgentSnapshot;
-use crate::storage::agent::StoredAgent;
+use crate::storage::agent::{StoredAgent, StoredPause};
 
 /// A moment on both clocks: the monotonic one decides, the other is only shown.
 #[derive(Debug, Clone, Copy)]
@@ -147,6 +148,9 @@ impl AgentRecord {
         if self.is_draining() {
             return Some(UnroutableReason::Draining);
         }
+        if self.stored.paused.is_some() {
+            return Some(UnroutableReason::Paused);
+        }
         if self.stored.runtime.status == RuntimeStatus::NotAnswering {
             return Some(UnroutableReason::RuntimeNotAnswering);
         }
@@ -219,6 +223,22 @@ impl AgentRecord {
             return false;
         }
         Arc::make_mut(&mut self.stored).runtime = report;
+        self.unsaved = true;
+        true
+    }
+
+    /// Takes over whether its owner has paused it and returns whether anything changed.
+    pub(super) fn apply_pause(&mut self, paused: Option<Paused>, now: DateTime<Utc>) -> bool {
+        let paused = paused.map(|paused| StoredPause::new(paused, now));
+        let is_same = match (self.stored.paused, paused) {
+            (Some(known), Some(told)) => known.is_same_as(told),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if is_same {
+            return false;
+        }
+        Arc::make_mut(&mut self.stored).paused = paused;
         self.unsaved = true;
         true
     }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use ollama_coordinator_common::id::{AgentId, SessionId};
+use ollama_coordinator_common::protocol::pause::Paused;
 use ollama_coordinator_common::protocol::runtime::{RuntimeReport, RuntimeStatus};
 use ollama_coordinator_common::protocol::system::SystemInfo;
 use ollama_coordinator_common::protocol::tunnel::LinkKind;
 use ollama_coordinator_common::secret::SecretHash;
 
 use super::lease::Terms;
-use crate::storage::agent::StoredAgent;
+use crate::storage::agent::{StoredAgent, StoredPause};
 use crate::storage::writer::CommitError;
 
 /// A validated registration.
@@ -41,6 +42,8 @@ pub struct NewAgent {
     pub runtime: Option<RuntimeReport>,
     /// Its machine.
     pub system_info: Option<SystemInfo>,
+    /// The pause that its owner made.
+    pub paused: Option<Paused>,
     /// The agent's version.
     pub agent_version: Option<String>,
 }
@@ -114,6 +117,7 @@ impl NewAgent {
         record.secret_hash = self.secret.or(record.secret_hash);
         record.session = self.session.or(record.session);
         record.cloned_from = self.cloned_from.or(record.cloned_from);
+        record.paused = self.paused.map(|paused| StoredPause::new(paused, wall));
         record.left_at = None;
         record.last_seen = wall;
         if self.system_info.is_some() {
@@ -162,6 +166,7 @@ pub(super) fn is_unchanged(known: &StoredAgent, next: &StoredAgent) -> bool {
         epoch,
         cloned_from,
         draining,
+        paused,
         capacity,
         labels,
         notes,
@@ -184,6 +189,7 @@ pub(super) fn is_unchanged(known: &StoredAgent, next: &StoredAgent) -> bool {
         && *epoch == next.epoch
         && *cloned_from == next.cloned_from
         && *draining == next.draining
+        && paused.is_some() == next.paused.is_some()
         && *capacity == next.capacity
         && *labels == next.labels
         && *notes == next.notes
@@ -212,6 +218,7 @@ mod tests {
             ollama_version: None,
             runtime: None,
             system_info: None,
+            paused: None,
             agent_version: None,
         }
     }

@@ -135,6 +135,7 @@ impl AgentSnapshot {
             reason: self.reason,
             warning: self.warning,
             draining: self.draining,
+            paused_until: stored.paused.and_then(|pause| pause.until),
             ollama_version: stored.runtime.version.as_deref(),
             runtime: DocumentRuntime {
                 kind: stored.runtime.kind,
@@ -172,6 +173,7 @@ struct Document<'a, M> {
     reason: Option<UnroutableReason>,
     warning: Option<AgentWarning>,
     draining: bool,
+    paused_until: Option<DateTime<Utc>>,
     ollama_version: Option<&'a str>,
     runtime: DocumentRuntime<'a>,
     models: M,

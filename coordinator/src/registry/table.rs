@@ -200,6 +200,18 @@ impl AgentTable {
         }
     }
 
+    /// Returns how many agents get no requests, by the code of the reason.
+    pub fn unroutable(&self) -> BTreeMap<String, usize> {
+        let mut agents = HashMap::<_, usize>::new();
+        for reason in self.records.values().filter_map(AgentRecord::unroutable) {
+            *agents.entry(reason).or_default() += 1;
+        }
+        let named = agents.into_iter();
+        named
+            .map(|(reason, agents)| (reason.to_string(), agents))
+            .collect()
+    }
+
     /// Returns whether something should be saved soon, since the last call: an agent is back, so
     /// that its time last seen in the file no longer tells that it lives, or serves other models.
     pub fn take_save_soon(&mut self) -> bool {

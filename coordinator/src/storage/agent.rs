@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use ollama_coordinator_common::id::{AgentId, SessionId};
+use ollama_coordinator_common::protocol::pause::Paused;
 use ollama_coordinator_common::protocol::runtime::RuntimeReport;
 use ollama_coordinator_common::protocol::system::SystemInfo;
 use ollama_coordinator_common::protocol::tunnel::LinkKind;
 use ollama_coordinator_common::secret::SecretHash;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+/// How far apart two messages may see the end of one pause.
+const SAME_END: TimeDelta = TimeDelta::seconds(5);
 
 /// What is known of an agent across restarts; never whether it is alive.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,6 +52,9 @@ pub struct StoredAgent {
     /// Whether the operator is emptying it.
     #[serde(default)]
     pub draining: bool,
+    /// The pause that its owner made on the machine, as last heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<StoredPause>,
     /// How many requests it is given at once, when the operator says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<NonZeroU32>,
@@ -76,6 +83,36 @@ pub struct StoredAgent {
     /// Fields that a newer coordinator wrote; kept as they are.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
+}
+
+/// A pause that a machine's owner made there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredPause {
+    /// When it ends by itself, if it does; for display, the agent says when it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+}
+
+impl StoredPause {
+    /// Makes it of what an agent says `now`.
+    pub fn new(paused: Paused, now: DateTime<Utc>) -> Self {
+        let remaining = paused.remaining_ms.and_then(|ms| {
+            let ms = i64::try_from(ms).ok()?;
+            TimeDelta::try_milliseconds(ms)
+        });
+        Self {
+            until: remaining.and_then(|remaining| now.checked_add_signed(remaining)),
+        }
+    }
+
+    /// Returns whether it is the same pause, as far as an agent's messages take their time.
+    pub fn is_same_as(self, other: Self) -> bool {
+        match (self.until, other.until) {
+            (Some(one), Some(another)) => (one - another).abs() <= SAME_END,
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
 }
 
 impl StoredAgent {
@@ -115,6 +152,7 @@ impl StoredAgent {
             epoch: 0,
             cloned_from: None,
             draining: false,
+            paused: None,
             capacity: None,
             labels: BTreeMap::new(),
             notes: None,

@@ -23,6 +23,7 @@ test.each<[string, Partial<Agent>]>([
   ["busy", { in_flight: 4 }],
   ["busy", { in_flight: 4, capacity: null }],
   ["draining", { draining: true, ...unroutable("draining") }],
+  ["paused", unroutable("paused")],
   ["starting", unroutable("unverified")],
   ["troubled", unroutable("ejected")],
   ["troubled", unroutable("a_reason_of_a_later_version")],

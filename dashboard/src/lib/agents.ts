@@ -2,7 +2,14 @@
 
 import type { Agent } from "./api/shapes";
 
-export type State = "ready" | "busy" | "starting" | "draining" | "troubled" | "offline";
+export type State =
+  | "ready"
+  | "busy"
+  | "starting"
+  | "draining"
+  | "paused"
+  | "troubled"
+  | "offline";
 
 /** From what needs a person to what does not. */
 export const STATES: readonly State[] = [
@@ -10,6 +17,7 @@ export const STATES: readonly State[] = [
   "troubled",
   "starting",
   "draining",
+  "paused",
   "busy",
   "ready",
 ];
@@ -28,12 +36,21 @@ export function capacityOf(agent: Agent): number {
 export function stateOf(agent: Agent): State {
   if (agent.status === "offline") return "offline";
   if (agent.draining) return "draining";
+  if (agent.reason === "paused") return "paused";
   if (agent.routable) return agent.in_flight >= capacityOf(agent) ? "busy" : "ready";
   return agent.reason === "unverified" ? "starting" : "troubled";
 }
 
 export function countStates(agents: Iterable<Agent>): Record<State, number> {
-  const counts = { ready: 0, busy: 0, starting: 0, draining: 0, troubled: 0, offline: 0 };
+  const counts = {
+    ready: 0,
+    busy: 0,
+    starting: 0,
+    draining: 0,
+    paused: 0,
+    troubled: 0,
+    offline: 0,
+  };
   for (const agent of agents) counts[stateOf(agent)] += 1;
   return counts;
 }

@@ -11,7 +11,7 @@ const PROBLEMS: ReadonlySet<Happening["kind"]> = new Set<Happening["kind"]>([
 ]);
 
 /** Reasons for which an agent gets no requests without anything being wrong. */
-const HARMLESS = new Set(["draining", "unverified"]);
+const HARMLESS = new Set(["draining", "paused", "unverified"]);
 
 export function isProblem(happening: Happening): boolean {
   if (happening.kind === "not_routable") return !HARMLESS.has(happening.reason ?? "");

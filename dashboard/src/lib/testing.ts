@@ -14,6 +14,7 @@ export function agentNamed(name: string, changes: Partial<Agent> = {}): Agent {
     routable: true,
     reason: null,
     draining: false,
+    paused_until: null,
     runtime: { kind: "ollama", status: "running", version: "0.12.0" },
     models: [],
     loaded_models: [],

@@ -118,6 +118,7 @@ impl Cast {
             cloned_from: None,
             system_info: Some(self.system_info.clone()),
             runtime: Some(self.report.clone()),
+            paused: None,
             agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         }
     }

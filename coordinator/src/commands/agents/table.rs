@@ -99,6 +99,7 @@ fn state(agent: &AgentView) -> &'static str {
         None => "ready",
         Some(UnroutableReason::Offline) => "offline",
         Some(UnroutableReason::Draining) => "draining",
+        Some(UnroutableReason::Paused) => "paused",
         Some(UnroutableReason::Unverified) => "checking",
         Some(UnroutableReason::Unreachable) => "unreachable",
         Some(UnroutableReason::NoTunnel) => "no tunnel",

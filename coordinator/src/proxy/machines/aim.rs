@@ -58,6 +58,9 @@ pub enum AimError {
     /// No machine that was named can be asked.
     #[error("the machine '{0}' is offline or cannot be reached")]
     Away(String),
+    /// The owner of a machine that was named has paused it.
+    #[error("the machine '{0}' is paused by its owner")]
+    Paused(String),
     /// A machine that was named does not speak Ollama's API.
     #[error("the machine '{0}' does not run Ollama")]
     OtherApi(String),
@@ -78,7 +81,9 @@ impl AimError {
         match self {
             Self::WhichOne(_) | Self::OtherApi(_) | Self::OneAtATime => StatusCode::BAD_REQUEST,
             Self::NoSuchModel(..) => StatusCode::NOT_FOUND,
-            Self::Nobody | Self::Away(_) | Self::ModelAway(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Nobody | Self::Away(_) | Self::Paused(_) | Self::ModelAway(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 }
@@ -189,10 +194,12 @@ fn named(ids: &[AgentId], agents: &[AgentSnapshot]) -> Result<Vec<Contact>, AimE
     found.map(contact).collect()
 }
 
-/// Returns how a machine that was named is asked, if it is there; one that is being emptied is.
+/// Returns how a machine that was named is asked, if it is there; one that is being emptied is, one
+/// that its owner has paused is not.
 pub fn reached(agent: &AgentSnapshot) -> Result<Contact, AimError> {
     match agent.reason {
         None | Some(UnroutableReason::Draining) => Ok(Contact::from(agent)),
+        Some(UnroutableReason::Paused) => Err(AimError::Paused(agent.name().to_owned())),
         Some(_) => Err(AimError::Away(agent.name().to_owned())),
     }
 }
@@ -354,10 +361,12 @@ mod tests {
     #[test]
     fn named_machine_that_is_being_emptied_is_asked_and_one_that_is_away_is_not() {
         let (draining, away) = (UnroutableReason::Draining, UnroutableReason::Unreachable);
+        let paused = UnroutableReason::Paused;
         let fleet = [
             agent(1, Some(draining), &[]),
             agent(2, None, &[]),
             agent(3, Some(away), &[]),
+            agent(4, Some(paused), &[]),
         ];
         let these = |numbers: &[u128]| {
             let ids = numbers.iter().copied().map(AgentId::from_u128);
@@ -371,6 +380,7 @@ mod tests {
 
         assert_eq!(shown(&these(&[2, 1]).unwrap()), "each of 2 1");
         assert_eq!(these(&[1, 3]), Err(AimError::Away("gpu-3".to_owned())));
+        assert_eq!(these(&[4]), Err(AimError::Paused("gpu-4".to_owned())));
     }
 
     proptest! {

@@ -76,9 +76,12 @@ impl AgentTable {
         if is_current {
             record.seq = seq.unwrap_or(record.seq);
             record.leaving = heartbeat.draining.unwrap_or(false);
+            if record.apply_pause(heartbeat.paused, now.wall) {
+                news = News::Pause;
+            }
             if let Some(metrics) = heartbeat.metrics {
                 record.metrics = Some(metrics.into());
-                news = News::Load;
+                news = news.max(News::Load);
             }
             if let Some(report) = heartbeat.runtime {
                 news = record.news_in(&report).max(news);
@@ -91,7 +94,7 @@ impl AgentTable {
         let was_online = record.lease.is_some();
         let was_doubted = record.trust() != Some(Trust::Full);
         record.unsaved |= !was_online;
-        self.save_soon |= !was_online || news == News::Models;
+        self.save_soon |= !was_online || news >= News::Models;
         let terms = self.renew_lease(id, now.mono);
         self.settle_renewal(id, was, news, now);
         if was_doubted {
@@ -135,7 +138,9 @@ impl AgentTable {
             self.note(id, now, Transition::RoutabilityChanged);
         } else {
             match news {
-                News::Report | News::Models => self.note(id, now, Transition::Changed),
+                News::Report | News::Models | News::Pause => {
+                    self.note(id, now, Transition::Changed);
+                }
                 News::Load => self.note_load(id, now, Transition::Changed),
                 News::Nothing if was_trusted == Some(Trust::Suspect) => self.route(id),
                 News::Nothing => {}
@@ -152,6 +157,8 @@ pub(super) enum News {
     Report,
     /// Other models can be served than before.
     Models,
+    /// Its owner has paused it, or ended the pause.
+    Pause,
 }
 
 impl AgentRecord {

@@ -55,6 +55,7 @@ fn agent(number: u128) -> NewAgent {
         ollama_version: None,
         runtime: None,
         system_info: None,
+        paused: None,
         agent_version: None,
     }
 }

@@ -58,6 +58,7 @@ export const en = {
     busy: "busy",
     starting: "starting",
     draining: "draining",
+    paused: "paused",
     troubled: "in trouble",
     offline: "offline",
   } satisfies Record<State, string>,
@@ -67,6 +68,8 @@ export const en = {
         return "not heard of";
       case "draining":
         return "draining";
+      case "paused":
+        return "paused on the machine";
       case "unverified":
         return "not reached yet";
       case "unreachable":
@@ -97,6 +100,12 @@ export const en = {
           `${name} gets no new requests because somebody asked for that.`,
           "Requests that run there may finish.",
           "Resume it when it may work again.",
+        ];
+      case "paused":
+        return [
+          `${name} is paused on the machine itself, by whoever uses it.`,
+          "Requests that run there may finish; further ones go to other machines.",
+          "It is resumed there: in the tray, in its settings, or with: ollama-agent resume",
         ];
       case "unverified":
         return [
@@ -215,6 +224,7 @@ export const en = {
     partlyDone: (done: number, failed: number) => `${done} done, ${failed} failed`,
   },
   agent: {
+    pausedUntil: (moment: string) => `The pause ends by itself: ${moment}.`,
     unknown: "There is no such machine. It may have been forgotten.",
     rename: "Rename…",
     labels: "Labels…",
