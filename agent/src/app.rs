@@ -1,79 +1,194 @@
-//! The only wiring: lock the state directory, read the identity, start the tasks, run the session.
+//! The only wiring: lock the state directory, and keep an engine running with the settings that are
+//! wanted: identity, probe, session, tunnel. Other settings end it in order and start another.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::protocol::runtime::RuntimeReport;
 use ollama_coordinator_common::protocol::system::Metrics;
 use ollama_coordinator_common::shutdown::Shutdown;
 use ollama_coordinator_common::tasks::{OnExit, Tasks};
 use tokio::sync::{Notify, watch};
 
-use crate::config::{Config, Link};
+use crate::config::{Config, Given, Link, Panel};
+use crate::control::Control;
 use crate::identity::{Identity, IdentityError};
 use crate::instance::{Guard, Instance};
+use crate::pause::{Pause, PauseError};
 use crate::session::{SessionLoop, Sources};
 use crate::status::AgentStatus;
 use crate::tunnel::{Keeper, Ties};
-use crate::{platform, runtime, system};
+use crate::{panel, platform, runtime, system};
 
 /// For tasks that only wait: they end with their next turn.
 const TASKS_GRACE: Duration = Duration::from_secs(1);
 
-/// Runs the agent until `shutdown`.
+/// Runs the agent until `shutdown`, without anybody who could steer it.
 ///
 /// # Errors
 /// The state directory cannot be used, or the allowed attempts to register are used up.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), AgentError> {
-    let (status, _nobody_watches) = watch::channel(AgentStatus::starting(&config));
-    run_with_status(config, shutdown, status).await
+    let opened = tokio::task::spawn_blocking(move || Agent::open(config, shutdown)).await;
+    let agent = opened.expect("opening the state directory does not panic")?;
+    agent.run().await
 }
 
-/// Runs the agent until `shutdown` and keeps `status` up to date.
-///
-/// # Errors
-/// The state directory cannot be used, or the allowed attempts to register are used up.
-pub async fn run_with_status(
-    config: Config,
-    shutdown: Shutdown,
-    status: watch::Sender<AgentStatus>,
-) -> Result<(), AgentError> {
+/// An agent that has its state directory for itself.
+#[derive(Debug)]
+pub struct Agent {
+    _lock: Guard,
+    control: Control,
+    panel: Option<Given>,
+    first: Config,
+}
+
+impl Agent {
+    /// Takes the state directory and reads what is kept there.
+    ///
+    /// # Errors
+    /// The state directory cannot be used, or another agent uses it.
+    pub fn open(config: Config, shutdown: Shutdown) -> Result<Self, AgentError> {
+        let (lock, pause) = open(&config.state_dir)?;
+        Ok(Self {
+            _lock: lock,
+            control: Control::new(config.clone(), pause, shutdown),
+            panel: None,
+            first: config,
+        })
+    }
+
+    /// Has it serve the settings panel, unless that is off; what the panel saves is resolved with
+    /// the flags and variables that were given.
+    #[must_use]
+    pub fn with_panel(mut self, given: Given) -> Self {
+        self.panel = Some(given);
+        self
+    }
+
+    /// Returns what steers it.
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// Runs until it is asked to end.
+    ///
+    /// # Errors
+    /// The identity cannot be used, or the allowed attempts to register are used up.
+    pub async fn run(self) -> Result<(), AgentError> {
+        tell(&self.first);
+        let aside = Tasks::default();
+        let control = self.control.clone();
+        spawn(&aside, "pause", OnExit::Log, async move {
+            control.end_pauses().await;
+        });
+        if let (Some(given), Panel::Port(port)) = (self.panel, self.first.panel) {
+            panel::start(port, given, &self.control, &aside).await;
+        } else {
+            panel::PanelFile::remove(&self.first.state_dir);
+        }
+        let ended = supervise(&self.control).await;
+        if let Err(error) = aside.stop(TASKS_GRACE).await {
+            tracing::warn!(%error, "Tasks were left behind");
+        }
+        ended
+    }
+}
+
+fn tell(config: &Config) {
+    let coordinator = config.coordinator.as_ref();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        coordinator.url = %config.coordinator,
+        coordinator.url = coordinator.map(ToString::to_string),
         runtime.url = %config.runtime,
         link = %config.link.kind(),
-        proxy = config.dial.proxy_of(&config.coordinator),
+        proxy = coordinator.and_then(|coordinator| config.dial.proxy_of(coordinator)),
         state_dir = %config.state_dir.display(),
         "Ollama agent started"
     );
-    let state_dir = config.state_dir.clone();
-    let opened = tokio::task::spawn_blocking(move || open(&state_dir)).await;
-    let (lock, identity) = opened.expect("opening the state directory does not panic")?;
+}
 
+/// Keeps an engine running until the end is asked for; one after another when settings change.
+async fn supervise(control: &Control) -> Result<(), AgentError> {
+    let shutdown = control.shutdown();
+    let mut wanted = control.wanted();
+    loop {
+        let config = wanted.borrow_and_update().clone();
+        let stop = Shutdown::default();
+        let mut engine = std::pin::pin!(run_engine(&config, control, stop.clone()));
+        tokio::select! {
+            biased;
+            ended = engine.as_mut() => return ended,
+            () = shutdown.stopping() => {}
+            _ = wanted.changed() => tracing::info!("Settings changed, starting anew with them"),
+        }
+        stop.trigger();
+        let ended = tokio::select! {
+            biased;
+            ended = engine.as_mut() => ended,
+            () = shutdown.forced() => {
+                stop.trigger();
+                engine.await
+            }
+        };
+        if ended.is_err() || shutdown.is_stopping() {
+            return ended;
+        }
+    }
+}
+
+/// Serves with one set of settings, until `shutdown` or for as long as it can.
+async fn run_engine(
+    config: &Config,
+    control: &Control,
+    shutdown: Shutdown,
+) -> Result<(), AgentError> {
+    let status = control.status_sender();
+    status.send_modify(|status| {
+        *status = AgentStatus {
+            paused: status.paused,
+            ..AgentStatus::starting(config)
+        };
+    });
     let tasks = Tasks::default();
-    let (standing, seen) = watch::channel(None);
-    let ties = Ties {
-        standing: seen,
-        renewal: Arc::new(Notify::new()),
-        status: status.clone(),
-        shutdown: shutdown.clone(),
+    let (runtime, load) = start_watching(config, &tasks, status.clone());
+    let ended = if let Some(coordinator) = &config.coordinator {
+        let sources = Sources {
+            runtime,
+            load,
+            pauses: control.pauses(),
+            renewal: Arc::new(Notify::new()),
+            standing: watch::Sender::new(None),
+            status,
+            shutdown,
+        };
+        serve(config, coordinator, sources, &tasks).await
+    } else {
+        shutdown.stopping().await;
+        Ok(())
     };
-    let renewal = Arc::clone(&ties.renewal);
-    let tunnel = start_tunnel(&config, ties);
-    let (runtime, load) = start_watching(&config, &tasks, status.clone());
-    let sources = Sources {
-        runtime,
-        load,
-        renewal,
-        standing,
-        status,
-        shutdown: shutdown.clone(),
-    };
-    let session = SessionLoop::new(&config, identity, sources);
+    if let Err(error) = tasks.stop(TASKS_GRACE).await {
+        tracing::warn!(%error, "Tasks were left behind");
+    }
+    ended
+}
+
+/// Registers with a coordinator and carries its requests; then lets those that run end.
+async fn serve(
+    config: &Config,
+    coordinator: &BaseUrl,
+    sources: Sources,
+    tasks: &Tasks,
+) -> Result<(), AgentError> {
+    let state_dir = config.state_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || Identity::open(&state_dir)).await;
+    let identity = opened.expect("reading the identity does not panic")?;
+    let shutdown = sources.shutdown.clone();
+    let tunnel = start_tunnel(config, coordinator, &sources);
+    let session = SessionLoop::new(config, coordinator, identity, sources);
     let ended = tokio::select! {
         biased;
         () = shutdown.forced() => Ok(()),
@@ -84,18 +199,20 @@ pub async fn run_with_status(
     if let Err(error) = tunnel.stop(config.timing.drain + TASKS_GRACE).await {
         tracing::warn!(%error, "Requests were left behind");
     }
-    if let Err(error) = tasks.stop(TASKS_GRACE).await {
-        tracing::warn!(%error, "Tasks were left behind");
-    }
-    drop(lock);
     ended
 }
 
 /// Starts the tunnel, if there is to be one. It ends after the session, so it has an owner of its own.
-fn start_tunnel(config: &Config, ties: Ties) -> Tasks {
+fn start_tunnel(config: &Config, coordinator: &BaseUrl, sources: &Sources) -> Tasks {
     let tasks = Tasks::default();
     if config.link == Link::Tunnel {
-        let keeping = Keeper::new(config, ties).run(tasks.token().clone());
+        let ties = Ties {
+            standing: sources.standing.subscribe(),
+            renewal: Arc::clone(&sources.renewal),
+            status: sources.status.clone(),
+            shutdown: sources.shutdown.clone(),
+        };
+        let keeping = Keeper::new(config, coordinator, ties).run(tasks.token().clone());
         tasks.spawn("tunnel", OnExit::Stop, async {
             keeping.await;
             Ok::<_, Infallible>(())
@@ -141,14 +258,14 @@ fn spawn(
     });
 }
 
-fn open(state_dir: &Path) -> Result<(Guard, Identity), AgentError> {
+fn open(state_dir: &Path) -> Result<(Guard, Option<Pause>), AgentError> {
     let unusable = |source| AgentError::StateDir {
         path: state_dir.to_owned(),
         source,
     };
     platform::create_private_dir(state_dir).map_err(unusable)?;
     match Instance::acquire(state_dir).map_err(unusable)? {
-        Instance::First(guard) => Ok((guard, Identity::open(state_dir)?)),
+        Instance::First(guard) => Ok((guard, Pause::open(state_dir, SystemTime::now())?)),
         Instance::AlreadyRunning { pid } => Err(AgentError::AlreadyRunning {
             pid,
             path: state_dir.to_owned(),
@@ -182,6 +299,9 @@ pub enum AgentError {
     /// The identity cannot be read or kept.
     #[error("the agent has no identity to register with")]
     Identity(#[from] IdentityError),
+    /// Whether the machine is paused cannot be read.
+    #[error("it is not known whether this machine is paused")]
+    Pause(#[from] PauseError),
     /// The allowed attempts to register are used up.
     #[error("not registered after {attempts} attempts (--register-max-attempts): {last_error}")]
     AttemptsUsed {
@@ -199,7 +319,7 @@ impl AgentError {
     /// Returns the exit status that stands for this error.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::StateDir { .. } | Self::Identity(_) | Self::TaskEnded => 1,
+            Self::StateDir { .. } | Self::Identity(_) | Self::Pause(_) | Self::TaskEnded => 1,
             Self::AttemptsUsed { .. } => 3,
             Self::AlreadyRunning { .. } => 6,
         }

@@ -1,8 +1,10 @@
-//! Entry point: parse, log, run, report.
+//! Entry point: parse, log, serve or do what else was asked for, report.
 
 use std::process::ExitCode;
 
-use ollama_agent::{AgentError, Config, error_chain, run};
+use ollama_agent::commands::Failure;
+use ollama_agent::config::{Cli, Given, MISSING_COORDINATOR};
+use ollama_agent::{Agent, AgentError, error_chain};
 use ollama_coordinator_common::logging;
 use ollama_coordinator_common::shutdown::Shutdown;
 
@@ -10,8 +12,8 @@ const UNEXPECTED: u8 = 1;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let config = match Config::from_process() {
-        Ok(config) => config,
+    let invocation = match Cli::from_process() {
+        Ok(invocation) => invocation,
         Err(error) => {
             let code = if error.print().is_ok() {
                 error.exit_code()
@@ -21,30 +23,43 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(code).unwrap_or(USAGE));
         }
     };
-    if let Err(error) = logging::init(config.log_format) {
-        return report(&error_chain(&error), USAGE);
-    }
     // One thread is plenty for a few small messages per second, and keeps the agent small.
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
     {
         Ok(runtime) => runtime,
-        Err(error) => return report(&error_chain(&error), UNEXPECTED),
+        Err(error) => return report(&Failure::new(UNEXPECTED, &error)),
     };
-    let ended = runtime.block_on(run_until_signal(config));
+    let given = invocation.given;
+    let ended = runtime.block_on(async {
+        match invocation.command {
+            Some(command) => command.run(&given).await,
+            None => serve(given).await,
+        }
+    });
     // A name lookup that hangs in the system must not hold up the exit.
     runtime.shutdown_background();
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report(&error_chain(&error), error.exit_code()),
-    }
+    ended.map_or_else(|failure| report(&failure), |()| ExitCode::SUCCESS)
 }
 
-async fn run_until_signal(config: Config) -> Result<(), AgentError> {
+async fn serve(given: Given) -> Result<(), Failure> {
+    let resolved = given.resolve().map_err(|error| Failure::usage(&error))?;
+    if resolved.config.coordinator.is_none() && !resolved.panel_is_asked_for() {
+        return Err(Failure {
+            code: USAGE,
+            message: MISSING_COORDINATOR.to_owned(),
+        });
+    }
+    logging::init(resolved.config.log_format).map_err(|error| Failure::usage(&error))?;
     let shutdown = Shutdown::default();
+    let failed = |error: AgentError| Failure {
+        code: error.exit_code(),
+        message: error_chain(&error),
+    };
+    let agent = Agent::open(resolved.config, shutdown.clone()).map_err(failed)?;
     tokio::select! {
-        ended = run(config, shutdown.clone()) => ended,
+        ended = agent.with_panel(given).run() => ended.map_err(failed),
         () = shutdown.watch_signals() => Ok(()),
     }
 }
@@ -53,7 +68,7 @@ async fn run_until_signal(config: Config) -> Result<(), AgentError> {
     clippy::print_stderr,
     reason = "the last word of the process, also without a log"
 )]
-fn report(error: &str, code: u8) -> ExitCode {
-    eprintln!("error: {error}");
-    ExitCode::from(code)
+fn report(failure: &Failure) -> ExitCode {
+    eprintln!("error: {failure}");
+    ExitCode::from(failure.code)
 }

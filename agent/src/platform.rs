@@ -1,5 +1,17 @@
 //! What differs between operating systems: the same functions in each file, chosen here.
 
+#[cfg(unix)]
+#[path = "platform/autostart_file.rs"]
+pub(crate) mod autostart;
+#[cfg(windows)]
+#[path = "platform/autostart_windows.rs"]
+pub(crate) mod autostart;
+#[cfg(target_os = "linux")]
+#[path = "platform/autostart_linux.rs"]
+mod autostart_text;
+#[cfg(all(unix, not(target_os = "linux")))]
+#[path = "platform/autostart_macos.rs"]
+mod autostart_text;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(all(unix, not(target_os = "linux")))]

@@ -8,9 +8,11 @@ mod state;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ollama_coordinator_common::backoff::Backoff;
+use ollama_coordinator_common::base_url::BaseUrl;
+use ollama_coordinator_common::protocol::pause::Paused;
 use ollama_coordinator_common::protocol::runtime::RuntimeReport;
 use ollama_coordinator_common::protocol::system::Metrics;
 use ollama_coordinator_common::shutdown::Shutdown;
@@ -20,7 +22,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use self::clock::Clocks;
-use self::conversation::{Beat, Conversation};
+use self::conversation::{Beat, Conversation, News};
 use self::machine::{Rules, step};
 use self::narrator::Narrator;
 use self::state::{Action, Connection, Ending, Event, Failure, Joining, LeaseHeld, Session};
@@ -28,6 +30,7 @@ use crate::app::AgentError;
 use crate::config::Config;
 use crate::coordinator::CoordinatorError;
 use crate::identity::Identity;
+use crate::pause::Pause;
 use crate::status::{AgentStatus, Phase};
 use crate::tunnel::Standing;
 
@@ -44,6 +47,8 @@ pub(crate) struct Sources {
     pub(crate) runtime: watch::Receiver<Option<RuntimeReport>>,
     /// The machine's load; `None` before the first sample.
     pub(crate) load: watch::Receiver<Option<Metrics>>,
+    /// Whether this machine takes requests.
+    pub(crate) pauses: watch::Receiver<Option<Pause>>,
     /// The tunnel wants the lease to be renewed at once.
     pub(crate) renewal: Arc<Notify>,
     /// Where the session says to the tunnel how it stands.
@@ -68,7 +73,12 @@ pub(crate) struct SessionLoop {
 }
 
 impl SessionLoop {
-    pub(crate) fn new(config: &Config, identity: Identity, sources: Sources) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        coordinator: &BaseUrl,
+        identity: Identity,
+        sources: Sources,
+    ) -> Self {
         let longest = config.register_retry_interval.max(SHORTEST_RETRY);
         let first = config.timing.first_retry.clamp(SHORTEST_RETRY, longest);
         let backoff = Backoff::new(first, longest).expect("the bounds are in order");
@@ -81,8 +91,8 @@ impl SessionLoop {
             },
             goodbye: config.timing.goodbye,
             first_report: config.timing.first_report,
-            conversation: Conversation::new(config, identity),
-            narrator: Narrator::new(config),
+            conversation: Conversation::new(config, coordinator, identity),
+            narrator: Narrator::new(config, coordinator),
             generation: 0,
             sources,
         }
@@ -162,7 +172,8 @@ impl SessionLoop {
             Action::Register(connection) => {
                 self.prepare(connection);
                 let report = self.sources.runtime.borrow_and_update().clone();
-                match self.conversation.register(report).await {
+                let paused = self.paused();
+                match self.conversation.register(report, paused).await {
                     Ok(terms) => Event::Granted(terms),
                     Err(error) => self.failed(&error),
                 }
@@ -175,7 +186,12 @@ impl SessionLoop {
                 let report = self.sources.runtime.borrow_and_update().clone();
                 let is_fresh = self.sources.load.has_changed().unwrap_or(false);
                 let metrics = self.sources.load.borrow().clone().filter(|_| is_fresh);
-                match self.conversation.heartbeat(report, metrics, timeout).await {
+                let news = News {
+                    report,
+                    metrics,
+                    paused: self.paused(),
+                };
+                match self.conversation.heartbeat(news, timeout).await {
                     Ok(Beat::Renewed {
                         terms,
                         coordinator,
@@ -195,6 +211,11 @@ impl SessionLoop {
             }
             Action::WaitUntil(_) | Action::Deregister | Action::Exit(_) => Event::Due,
         }
+    }
+
+    fn paused(&mut self) -> Option<Paused> {
+        let pause = *self.sources.pauses.borrow_and_update();
+        pause.map(|pause| pause.notice(SystemTime::now()))
     }
 
     fn prepare(&mut self, connection: Connection) {
@@ -231,11 +252,10 @@ impl SessionLoop {
                 biased;
                 () = shutdown.stopping() => return Event::StopRequested,
                 () = self.conversation.news(&mut self.sources.runtime), if tells_news => {
-                    return Event::ReportChanged;
+                    return Event::News;
                 }
-                () = self.sources.renewal.notified(), if tells_news => {
-                    return Event::TunnelChanged;
-                }
+                () = self.sources.renewal.notified(), if tells_news => return Event::News,
+                Ok(()) = self.sources.pauses.changed(), if tells_news => return Event::News,
                 () = tokio::time::sleep_until(wake) => {}
             }
             if clocks.have_diverged() {

@@ -1,11 +1,14 @@
 //! `AgentStatus`: the one value that everything which shows the agent reads, in a `watch`.
 
+pub mod view;
+
 use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::id::AgentId;
 use ollama_coordinator_common::protocol::runtime::RuntimeReport;
 use ollama_coordinator_common::protocol::view::UnroutableReason;
 
 use crate::config::{Config, Link};
+use crate::pause::Pause;
 
 /// How the agent is, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,8 +17,12 @@ pub struct AgentStatus {
     pub phase: Phase,
     /// How the coordinator's requests reach the runtime.
     pub link: LinkStatus,
-    /// Where the coordinator is.
-    pub coordinator: BaseUrl,
+    /// Requests that the agent carries to the runtime now; those of a direct link it does not see.
+    pub running: usize,
+    /// Whether its owner lets it take requests; `None`: it may.
+    pub paused: Option<Pause>,
+    /// Where the coordinator is; `None`: nobody has said it yet.
+    pub coordinator: Option<BaseUrl>,
     /// Its id, once the identity has been read.
     pub agent_id: Option<AgentId>,
     /// What the machine is called.
@@ -29,6 +36,8 @@ pub struct AgentStatus {
 /// How the agent stands with the coordinator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
+    /// Nobody has said where the coordinator is.
+    Unconfigured,
     /// Reads its identity and looks around.
     Starting,
     /// Tries to register.
@@ -78,11 +87,16 @@ impl AgentStatus {
     /// Returns the status of an agent that has not started yet.
     pub fn starting(config: &Config) -> Self {
         Self {
-            phase: Phase::Starting,
+            phase: match config.coordinator {
+                Some(_) => Phase::Starting,
+                None => Phase::Unconfigured,
+            },
             link: match config.link {
                 Link::Direct { .. } => LinkStatus::Direct,
                 Link::Tunnel => LinkStatus::TunnelDown,
             },
+            running: 0,
+            paused: None,
             coordinator: config.coordinator.clone(),
             agent_id: None,
             machine_name: config.machine_name.clone(),

@@ -12,6 +12,7 @@ mod patience;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::id::{AgentId, SessionId};
 use ollama_coordinator_common::secret::AgentSecret;
 use ollama_coordinator_common::shutdown::Shutdown;
@@ -92,15 +93,15 @@ enum Ended {
 }
 
 impl Keeper {
-    pub(crate) fn new(config: &Config, ties: Ties) -> Self {
+    pub(crate) fn new(config: &Config, coordinator: &BaseUrl, ties: Ties) -> Self {
         Self {
             target: Target {
-                coordinator: config.coordinator.clone(),
+                coordinator: coordinator.clone(),
                 dial: config.dial.clone(),
                 connect: config.timing.connect,
                 answer: config.timing.tunnel_answer,
             },
-            forward: Forward::new(&config.runtime),
+            forward: Forward::new(&config.runtime, ties.status.clone()),
             patience: Patience::new(&config.timing, SmallRng::from_os_rng()),
             drain: config.timing.drain,
             narrator: Narrator::new(ties.status.clone()),

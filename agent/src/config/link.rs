@@ -1,5 +1,6 @@
 //! `OLLAMA_AGENT_ADVERTISE`: an address at which the coordinator reaches the runtime by itself.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use ollama_coordinator_common::protocol::tunnel::LinkKind;
@@ -33,6 +34,16 @@ pub struct Advertised {
     pub ip: IpAddr,
     /// The port, when it is not the one on which the agent reaches the runtime.
     pub port: Option<u16>,
+}
+
+impl fmt::Display for Advertised {
+    /// Writes it so that it can be read again.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "{}", SocketAddr::new(self.ip, port)),
+            None => write!(f, "{}", self.ip),
+        }
+    }
 }
 
 /// Reads `192.168.1.21`, `192.168.1.21:11434`, `fd00::21` or `[fd00::21]:11434`.

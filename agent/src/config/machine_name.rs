@@ -1,14 +1,21 @@
 //! What to call this machine.
 
+use super::Origin;
+
 const MAX_CHARS: usize = 255;
 const NAMELESS: &str = "unnamed";
 
-/// Returns the first candidate with something to read in it, made fit for one line.
-pub(super) fn choose(candidates: impl IntoIterator<Item = Option<String>>) -> String {
-    let mut usable = candidates.into_iter().flatten().map(|name| one_line(&name));
+/// Returns the first candidate with something to read in it, made fit for one line, and who said it.
+pub(super) fn choose(
+    candidates: impl IntoIterator<Item = (Origin, Option<String>)>,
+) -> (String, Origin) {
+    let said = candidates
+        .into_iter()
+        .filter_map(|(origin, name)| Some((one_line(&name?), origin)));
+    let mut usable = said.filter(|(name, _)| !name.is_empty());
     usable
-        .find(|name| !name.is_empty())
-        .unwrap_or_else(|| NAMELESS.to_owned())
+        .next()
+        .unwrap_or_else(|| (NAMELESS.to_owned(), Origin::Default))
 }
 
 fn one_line(name: &str) -> String {
@@ -20,22 +27,27 @@ fn one_line(name: &str) -> String {
 mod tests {
     use super::*;
 
+    fn chosen(name: Option<String>) -> String {
+        choose([(Origin::Flag, name)]).0
+    }
+
     #[test]
     fn first_name_that_says_something_wins() {
         let candidates = [
-            None,
-            Some(String::new()),
-            Some("  ".to_owned()),
-            Some("gpu-02".to_owned()),
+            (Origin::Flag, None),
+            (Origin::File, Some(String::new())),
+            (Origin::File, Some("  ".to_owned())),
+            (Origin::Default, Some("gpu-02".to_owned())),
         ];
 
-        assert_eq!(choose(candidates), "gpu-02");
+        let expected = ("gpu-02".to_owned(), Origin::Default);
+        assert_eq!(choose(candidates), expected);
     }
 
     #[test]
     fn name_fits_on_one_line() {
-        assert_eq!(choose([Some(" a\nb\u{1b}c ".to_owned())]), "abc");
-        assert_eq!(choose([Some("é".repeat(300))]).chars().count(), 255);
-        assert_eq!(choose([None]), "unnamed");
+        assert_eq!(chosen(Some(" a\nb\u{1b}c ".to_owned())), "abc");
+        assert_eq!(chosen(Some("é".repeat(300))).chars().count(), 255);
+        assert_eq!(chosen(None), "unnamed");
     }
 }

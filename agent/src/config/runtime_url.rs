@@ -51,9 +51,10 @@ pub(super) fn from_ollama_host(ollama_host: Option<&str>) -> Result<BaseUrl, Inv
     parse(text).map_err(InvalidOllamaHost)
 }
 
+/// `OLLAMA_HOST` is no address at which a runtime could be asked.
 #[derive(Debug, thiserror::Error)]
 #[error("OLLAMA_HOST says {0}; set --runtime or OLLAMA_AGENT_RUNTIME to the runtime's URL")]
-pub(super) struct InvalidOllamaHost(InvalidBaseUrl);
+pub struct InvalidOllamaHost(InvalidBaseUrl);
 
 #[cfg(test)]
 mod tests {

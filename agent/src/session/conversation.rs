@@ -8,6 +8,7 @@ use std::time::Duration;
 use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::id::{AgentId, InstanceId, SessionId};
 use ollama_coordinator_common::protocol::heartbeat::{HeartbeatRequest, HeartbeatResponse};
+use ollama_coordinator_common::protocol::pause::Paused;
 use ollama_coordinator_common::protocol::register::{LeaseTerms, RegisterRequest};
 use ollama_coordinator_common::protocol::runtime::{RuntimeKind, RuntimeReport, RuntimeStatus};
 use ollama_coordinator_common::protocol::system::{Metrics, SystemInfo};
@@ -43,6 +44,17 @@ pub(super) struct Conversation {
     owes_whole_report: bool,
 }
 
+/// What a heartbeat may say.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// The runtime as last seen; said when it is news.
+    pub(super) report: Option<RuntimeReport>,
+    /// The machine's load, when there is a new sample.
+    pub(super) metrics: Option<Metrics>,
+    /// Whether the machine takes no requests.
+    pub(super) paused: Option<Paused>,
+}
+
 /// What a heartbeat came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Beat {
@@ -57,8 +69,8 @@ pub(super) enum Beat {
 }
 
 impl Conversation {
-    pub(super) fn new(config: &Config, identity: Identity) -> Self {
-        let (coordinator, dial) = (config.coordinator.clone(), config.dial.clone());
+    pub(super) fn new(config: &Config, coordinator: &BaseUrl, identity: Identity) -> Self {
+        let (coordinator, dial) = (coordinator.clone(), config.dial.clone());
         Self {
             is_proxied: dial.proxy_of(&coordinator).is_some(),
             client: CoordinatorClient::new(coordinator, dial, config.timing.connect),
@@ -100,6 +112,7 @@ impl Conversation {
     pub(super) async fn register(
         &mut self,
         report: Option<RuntimeReport>,
+        paused: Option<Paused>,
     ) -> Result<LeaseTerms, CoordinatorError> {
         let local_ip = self.client.local_ip().await?;
         let (ip_address, port) = self.endpoint(local_ip);
@@ -119,7 +132,7 @@ impl Conversation {
             cloned_from: self.identity.cloned_from,
             system_info: self.system_info.clone(),
             runtime: report.clone(),
-            paused: None,
+            paused,
             agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         };
         let secret = &self.identity.secret;
@@ -151,8 +164,7 @@ impl Conversation {
 
     pub(super) async fn heartbeat(
         &mut self,
-        report: Option<RuntimeReport>,
-        metrics: Option<Metrics>,
+        news: News,
         timeout: Duration,
     ) -> Result<Beat, CoordinatorError> {
         let local_ip = self.client.local_ip().await?;
@@ -160,23 +172,24 @@ impl Conversation {
             return Ok(Beat::AddressChanged);
         }
         self.seq += 1;
-        let news = report.filter(|report| self.acknowledged.as_ref() != Some(report));
+        let is_news = |report: &RuntimeReport| self.acknowledged.as_ref() != Some(report);
+        let report = news.report.filter(is_news);
         let request = HeartbeatRequest {
             session: Some(self.session),
             epoch: self.epoch,
             seq: Some(self.seq),
             draining: None,
-            paused: None,
-            runtime: news.clone(),
-            metrics,
+            paused: news.paused,
+            runtime: report.clone(),
+            metrics: news.metrics,
         };
         let credentials = (self.identity.agent_id, &self.identity.secret);
         let renewed = self
             .client
             .heartbeat(credentials, &request, timeout)
             .await?;
-        if news.is_some() {
-            self.acknowledged = news;
+        if report.is_some() {
+            self.acknowledged = report;
             self.owes_whole_report = false;
         }
         Ok(self.renewed(&renewed))

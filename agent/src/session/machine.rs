@@ -79,8 +79,7 @@ impl Context<'_> {
             | Event::Renewed { .. }
             | Event::Failed(_)
             | Event::AddressChanged
-            | Event::ReportChanged
-            | Event::TunnelChanged
+            | Event::News
             | Event::Left => (
                 Session::Unregistered(joining),
                 Action::WaitUntil(joining.next_at),
@@ -98,8 +97,7 @@ impl Context<'_> {
             | Event::Woke
             | Event::Renewed { .. }
             | Event::AddressChanged
-            | Event::ReportChanged
-            | Event::TunnelChanged
+            | Event::News
             | Event::IdentityReplaced
             | Event::Left => (
                 Session::Registering(joining),
@@ -113,9 +111,7 @@ impl Context<'_> {
         match event {
             Event::Due => beat(registered, connection_after(registered.failures)),
             Event::Woke => beat(registered, Connection::Fresh),
-            Event::ReportChanged | Event::TunnelChanged if registered.failures == 0 => {
-                beat(registered, Connection::Kept)
-            }
+            Event::News if registered.failures == 0 => beat(registered, Connection::Kept),
             Event::Renewed { terms, coordinator } => self.granted(terms, coordinator),
             Event::Failed(failure) => self.not_renewed(registered, failure),
             Event::AddressChanged => {
@@ -126,11 +122,9 @@ impl Context<'_> {
                 )
             }
             Event::StopRequested => leave(LeaseHeld::Maybe),
-            Event::ReportChanged
-            | Event::TunnelChanged
-            | Event::Granted(_)
-            | Event::IdentityReplaced
-            | Event::Left => (Session::Registered(registered), wait),
+            Event::News | Event::Granted(_) | Event::IdentityReplaced | Event::Left => {
+                (Session::Registered(registered), wait)
+            }
         }
     }
 

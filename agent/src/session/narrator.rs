@@ -33,9 +33,9 @@ pub(super) struct Narrator {
 }
 
 impl Narrator {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config, coordinator: &BaseUrl) -> Self {
         Self {
-            coordinator: config.coordinator.clone(),
+            coordinator: coordinator.clone(),
             machine_name: config.machine_name.clone(),
             outage: None,
             last_error: None,
@@ -65,7 +65,9 @@ impl Narrator {
             return;
         }
         self.unroutable = reason;
-        if let Some(reason) = reason {
+        if reason == Some(UnroutableReason::Paused) {
+            tracing::info!("The coordinator knows of the pause");
+        } else if let Some(reason) = reason {
             tracing::warn!(%reason, "The coordinator sends no requests here");
         } else {
             tracing::info!("The coordinator sends requests here");

@@ -113,10 +113,9 @@ pub(super) enum Event {
     Failed(Failure),
     /// This machine is reached at another address than the coordinator was told.
     AddressChanged,
-    /// The coordinator should hear at once what changed about the runtime.
-    ReportChanged,
-    /// The tunnel was refused, or is up again: the coordinator should renew at once.
-    TunnelChanged,
+    /// There is something that the coordinator should hear at once: of the runtime, of the tunnel, or
+    /// of a pause.
+    News,
     /// The machine slept.
     Woke,
     /// The new identity is in place.

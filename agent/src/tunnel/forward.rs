@@ -16,8 +16,10 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use ollama_coordinator_common::base_url::BaseUrl;
+use tokio::sync::watch;
 
 use crate::error_chain;
+use crate::status::AgentStatus;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// How much of an answer is read ahead of who takes it; its head has to fit.
@@ -38,11 +40,12 @@ struct Runtime {
     host: HeaderValue,
     prefix: String,
     running: Arc<()>,
+    status: watch::Sender<AgentStatus>,
 }
 
 impl Forward {
     /// Makes a handle; nothing is dialled yet.
-    pub(super) fn new(runtime: &BaseUrl) -> Self {
+    pub(super) fn new(runtime: &BaseUrl, status: watch::Sender<AgentStatus>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_WITHIN));
@@ -59,6 +62,7 @@ impl Forward {
             authority: Authority::try_from(authority).expect("host and port are an authority"),
             prefix: runtime.prefix().to_owned(),
             running: Arc::new(()),
+            status,
         }))
     }
 
@@ -75,7 +79,7 @@ impl Forward {
         self,
         request: Request<Incoming>,
     ) -> Result<Response<Carried>, h2::Error> {
-        let running = Running(Arc::clone(&self.0.running));
+        let running = Running::begin(&self.0);
         let request = self.0.addressed(request)?;
         let answer = self.0.client.request(request).await;
         let mut answer = answer.map_err(|error| {
@@ -127,9 +131,29 @@ impl Runtime {
     }
 }
 
-/// One request that runs; clones of what is counted.
+/// One request that runs, as the status shows; clones of what is counted.
 #[derive(Debug)]
-struct Running(#[expect(dead_code, reason = "it is counted, not read")] Arc<()>);
+struct Running {
+    _counted: Arc<()>,
+    status: watch::Sender<AgentStatus>,
+}
+
+impl Running {
+    fn begin(runtime: &Runtime) -> Self {
+        runtime.status.send_modify(|status| status.running += 1);
+        Self {
+            _counted: Arc::clone(&runtime.running),
+            status: runtime.status.clone(),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.status
+            .send_modify(|status| status.running = status.running.saturating_sub(1));
+    }
+}
 
 /// The body of an answer on its way.
 #[derive(Debug)]

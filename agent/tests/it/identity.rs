@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use ollama_coordinator_common::id::AgentId;
+use ollama_coordinator_common::shutdown::Shutdown;
 
 use crate::support::agent::{TestAgent, config};
 use crate::support::coordinator::FakeCoordinator;
@@ -112,9 +113,11 @@ async fn state_directory_that_is_a_file_is_an_error_with_its_path() {
     fs::write(&state_dir, "").unwrap();
     let nowhere = Reserved::new();
 
-    let agent = TestAgent::start_with(config(nowhere.url(), &state_dir));
+    let config = config(nowhere.url(), &state_dir);
 
-    let error = agent.ended().await.unwrap_err();
+    let error = ollama_agent::run(config, Shutdown::default())
+        .await
+        .unwrap_err();
     assert!(
         error.to_string().contains(&state_dir.display().to_string()),
         "{error}"

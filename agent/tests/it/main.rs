@@ -8,7 +8,10 @@
 mod cli;
 mod config;
 mod identity;
+mod panel;
+mod pause;
 mod runtime;
 mod session;
+mod settings;
 mod support;
 mod tunnel;

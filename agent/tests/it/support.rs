@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod coordinator;
+pub(crate) mod panel;
 pub(crate) mod process;
 pub(crate) mod runtime;
 pub(crate) mod server;

@@ -24,6 +24,7 @@ mod lists;
 mod machines;
 mod openapi;
 mod passing;
+mod pause;
 mod persistence;
 mod proxy;
 mod proxy_failures;

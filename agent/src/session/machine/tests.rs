@@ -180,8 +180,7 @@ fn events(count: usize) -> impl Strategy<Value = Vec<Event>> {
         2 => Just(renewed(Coordinator::Same)),
         2 => Just(renewed(Coordinator::Restarted)),
         1 => Just(Event::AddressChanged),
-        1 => Just(Event::ReportChanged),
-        1 => Just(Event::TunnelChanged),
+        2 => Just(Event::News),
         1 => Just(Event::Woke),
         1 => Just(Event::IdentityReplaced),
         1 => Just(Event::StopRequested),
@@ -352,16 +351,13 @@ fn waking_renews_at_once_over_a_fresh_connection() {
 }
 
 #[test]
-fn news_about_the_runtime_does_not_disturb_a_planned_retry() {
+fn news_does_not_disturb_a_planned_retry() {
     let mut play = Play::registered(1, TERMS);
-    assert!(matches!(
-        play.feed(Event::ReportChanged),
-        Action::Heartbeat { .. }
-    ));
+    assert!(matches!(play.feed(Event::News), Action::Heartbeat { .. }));
 
     let planned = play.feed(UNREACHABLE);
 
-    assert_eq!(play.feed(Event::ReportChanged), planned);
+    assert_eq!(play.feed(Event::News), planned);
 }
 
 #[test]

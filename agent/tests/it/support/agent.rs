@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ollama_agent::config::Timing;
 use ollama_agent::status::AgentStatus;
-use ollama_agent::{AgentError, Config, run_with_status};
+use ollama_agent::{Agent, AgentError, Config, Control};
 use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::shutdown::Shutdown;
 use tempfile::TempDir;
@@ -36,7 +36,7 @@ pub(crate) fn config(coordinator: BaseUrl, state_dir: &Path) -> Config {
 /// A running agent.
 #[derive(Debug)]
 pub(crate) struct TestAgent {
-    shutdown: Shutdown,
+    control: Control,
     status: watch::Receiver<AgentStatus>,
     running: JoinSet<Result<(), AgentError>>,
     _state_dir: Option<TempDir>,
@@ -54,13 +54,13 @@ impl TestAgent {
     }
 
     pub(crate) fn start_with(config: Config) -> Self {
-        let (sender, status) = watch::channel(AgentStatus::starting(&config));
-        let shutdown = Shutdown::default();
+        let agent = Agent::open(config, Shutdown::default()).unwrap();
+        let control = agent.control();
         let mut running = JoinSet::new();
-        running.spawn(run_with_status(config, shutdown.clone(), sender));
+        running.spawn(agent.run());
         Self {
-            shutdown,
-            status,
+            status: control.status(),
+            control,
             running,
             _state_dir: None,
         }
@@ -71,6 +71,11 @@ impl TestAgent {
         condition: impl FnMut(&AgentStatus) -> bool,
     ) -> AgentStatus {
         wait_for(&mut self.status, condition).await
+    }
+
+    /// Returns what steers it.
+    pub(crate) fn control(&self) -> &Control {
+        &self.control
     }
 
     /// Waits until the agent ends by itself.
@@ -84,11 +89,11 @@ impl TestAgent {
 
     /// Asks it to stop; asked again, at once.
     pub(crate) fn ask_to_stop(&self) {
-        self.shutdown.trigger();
+        self.control.quit();
     }
 
     pub(crate) async fn stop(self) -> Result<(), AgentError> {
-        self.shutdown.trigger();
+        self.control.quit();
         self.ended().await
     }
 }

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post};
 use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::id::{AgentId, InstanceId, SessionId};
+use ollama_coordinator_common::probe::COORDINATOR_SERVICE;
 use ollama_coordinator_common::protocol::heartbeat::HeartbeatRequest;
 use ollama_coordinator_common::protocol::register::RegisterRequest;
 use ollama_coordinator_common::protocol::tunnel::PROTOCOL;
@@ -130,6 +131,7 @@ impl FakeCoordinator {
             log: sender,
         }));
         let router = Router::new()
+            .route("/healthz", get(health))
             .route("/api/agents", post(register))
             .route("/api/agents/{id}/heartbeat", post(renew))
             .route("/api/agents/{id}/session", delete(leave))
@@ -187,6 +189,10 @@ impl FakeCoordinator {
     pub(crate) async fn stop(self) -> Reserved {
         self.server.stop().await
     }
+}
+
+async fn health() -> axum::Json<Value> {
+    axum::Json(json!({ "status": "ok", "service": COORDINATOR_SERVICE, "version": "1.2.3" }))
 }
 
 async fn register(

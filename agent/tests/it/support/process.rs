@@ -15,6 +15,8 @@ pub(crate) fn command(state_dir: &Path) -> Command {
         .env("PATH", "")
         .env("OLLAMA_AGENT_STATE_DIR", state_dir)
         .env("OLLAMA_HOST", "127.0.0.1:1")
+        .env("OLLAMA_AGENT_CONFIG", state_dir.join("settings.toml"))
+        .env("OLLAMA_AGENT_PANEL", "off")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -48,6 +48,7 @@ impl AgentHome {
             .env_clear()
             .env("HOME", self.home.path())
             .env("HOSTNAME", &self.name)
+            .env("OLLAMA_AGENT_PANEL", "off")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

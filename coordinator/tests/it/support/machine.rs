@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ollama_agent::AgentError;
+use ollama_agent::{Agent, AgentError, Control};
 use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::protocol::view::AgentView;
 use ollama_coordinator_common::shutdown::Shutdown;
@@ -18,7 +18,7 @@ use super::api::Api;
 pub(crate) struct AgentMachine {
     api: Api,
     pub(crate) config: ollama_agent::Config,
-    running: Option<(Shutdown, JoinSet<Result<(), AgentError>>)>,
+    running: Option<(Control, JoinSet<Result<(), AgentError>>)>,
     pub(crate) runtime: ScriptedRuntime,
     _state_dir: TempDir,
 }
@@ -50,10 +50,17 @@ impl AgentMachine {
     }
 
     pub(crate) fn start(&mut self) {
-        let shutdown = Shutdown::default();
+        let agent = Agent::open(self.config.clone(), Shutdown::default());
+        let agent = agent.expect("the state directory is its own");
+        let control = agent.control();
         let mut running = JoinSet::new();
-        running.spawn(ollama_agent::run(self.config.clone(), shutdown.clone()));
-        self.running = Some((shutdown, running));
+        running.spawn(agent.run());
+        self.running = Some((control, running));
+    }
+
+    /// Returns what steers the agent that runs.
+    pub(crate) fn control(&self) -> &Control {
+        &self.running.as_ref().expect("it runs").0
     }
 
     /// Waits until requests come here.
@@ -68,8 +75,8 @@ impl AgentMachine {
 
     /// Stops the agent, which says goodbye.
     pub(crate) async fn stop(&mut self) {
-        let (shutdown, mut running) = self.running.take().expect("it runs");
-        shutdown.trigger();
+        let (control, mut running) = self.running.take().expect("it runs");
+        control.quit();
         let ended = running.join_next().await.expect("it was started");
         ended.expect("it does not panic").expect("it ends well");
     }

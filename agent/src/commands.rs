@@ -1,0 +1,75 @@
+//! What the binary does besides serving.
+
+pub mod config;
+pub mod panel;
+pub mod pause;
+
+use std::io::Write as _;
+
+use clap::Subcommand;
+
+use crate::config::Given;
+
+/// What the binary can do besides serving.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the settings that are in force, or where their file is
+    Config(config::ConfigArgs),
+    /// Print the URL of the settings panel of the agent that runs here
+    Panel(panel::PanelArgs),
+    /// Take no requests here, for a while or until `resume`
+    Pause(pause::PauseArgs),
+    /// Take requests here again
+    Resume(pause::ResumeArgs),
+}
+
+impl Command {
+    /// Does it.
+    ///
+    /// # Errors
+    /// Says why not, and the exit status that stands for it.
+    pub async fn run(self, given: &Given) -> Result<(), Failure> {
+        match self {
+            Self::Config(args) => config::run(&args, given),
+            Self::Panel(args) => panel::run(&args, given).await,
+            Self::Pause(args) => pause::pause(&args, given).await,
+            Self::Resume(args) => pause::resume(&args, given).await,
+        }
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// The exit status.
+    pub code: u8,
+    /// What to tell.
+    pub message: String,
+}
+
+impl Failure {
+    /// Something is wrong with what was asked for.
+    pub fn usage(error: &dyn std::error::Error) -> Self {
+        Self::new(2, error)
+    }
+
+    /// Takes over an error with its causes.
+    pub fn new(code: u8, error: &dyn std::error::Error) -> Self {
+        let message = crate::error_chain(error);
+        Self { code, message }
+    }
+}
+
+/// Writes a result to standard output; a reader that has gone is no failure.
+///
+/// # Errors
+/// It cannot be written.
+pub fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(1, &error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

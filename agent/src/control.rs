@@ -1,0 +1,167 @@
+//! The one handle by which tray and panel steer the agent.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ollama_coordinator_common::shutdown::Shutdown;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::pause::{Pause, PauseError};
+use crate::status::AgentStatus;
+
+/// How often the wall clock is asked whether a pause is over, because the machine may sleep.
+const CLOCK_PERIOD: Duration = Duration::from_secs(5);
+
+/// Steers a running agent. Clones steer the same one.
+#[derive(Debug, Clone)]
+pub struct Control(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state_dir: PathBuf,
+    status: watch::Sender<AgentStatus>,
+    pause: watch::Sender<Option<Pause>>,
+    wanted: watch::Sender<Config>,
+    panel_url: watch::Sender<Option<String>>,
+    shutdown: Shutdown,
+    /// Held while a pause is written, so that file and memory end up the same.
+    keeping: Mutex<()>,
+}
+
+impl Control {
+    pub(crate) fn new(config: Config, pause: Option<Pause>, shutdown: Shutdown) -> Self {
+        let mut status = AgentStatus::starting(&config);
+        status.paused = pause;
+        Self(Arc::new(Shared {
+            state_dir: config.state_dir.clone(),
+            status: watch::Sender::new(status),
+            pause: watch::Sender::new(pause),
+            wanted: watch::Sender::new(config),
+            panel_url: watch::Sender::new(None),
+            shutdown,
+            keeping: Mutex::new(()),
+        }))
+    }
+
+    /// Returns how the agent is, now and from now on.
+    pub fn status(&self) -> watch::Receiver<AgentStatus> {
+        self.0.status.subscribe()
+    }
+
+    /// Stops taking requests, for a time or until somebody resumes; those that run may finish. It
+    /// writes a small file, so that a restart changes nothing.
+    ///
+    /// # Errors
+    /// It cannot be kept, or is too long; nothing has changed.
+    pub fn pause(&self, length: Option<Duration>) -> Result<(), PauseError> {
+        self.set_pause(Some(Pause::lasting(length, SystemTime::now())?))
+    }
+
+    /// Takes requests again.
+    ///
+    /// # Errors
+    /// The pause that is kept cannot be removed; nothing has changed.
+    pub fn resume(&self) -> Result<(), PauseError> {
+        self.set_pause(None)
+    }
+
+    /// Goes on with other settings: what runs is finished first, the identity stays. The state
+    /// directory and the panel stay where they are until the process starts anew.
+    pub fn apply(&self, config: Config) {
+        self.0.wanted.send_replace(Config {
+            state_dir: self.0.state_dir.clone(),
+            ..config
+        });
+    }
+
+    /// Ends the agent: what runs is finished, and goodbye is said. Asked twice, at once.
+    pub fn quit(&self) {
+        self.0.shutdown.trigger();
+    }
+
+    /// Returns the URL that opens the settings panel, once there is one.
+    pub fn panel_url(&self) -> Option<String> {
+        self.0.panel_url.borrow().clone()
+    }
+
+    pub(crate) fn set_panel_url(&self, url: Option<String>) {
+        self.0.panel_url.send_replace(url);
+    }
+
+    pub(crate) fn state_dir(&self) -> &Path {
+        &self.0.state_dir
+    }
+
+    pub(crate) fn shutdown(&self) -> &Shutdown {
+        &self.0.shutdown
+    }
+
+    pub(crate) fn status_sender(&self) -> watch::Sender<AgentStatus> {
+        self.0.status.clone()
+    }
+
+    pub(crate) fn pauses(&self) -> watch::Receiver<Option<Pause>> {
+        self.0.pause.subscribe()
+    }
+
+    pub(crate) fn wanted(&self) -> watch::Receiver<Config> {
+        self.0.wanted.subscribe()
+    }
+
+    /// Ends pauses that are over.
+    pub(crate) async fn end_pauses(&self) {
+        let mut pauses = self.pauses();
+        loop {
+            let pause = *pauses.borrow_and_update();
+            let left = pause.and_then(|pause| pause.left(SystemTime::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                self.end(pause);
+                continue;
+            }
+            let wait = left.map_or(Duration::MAX, |left| left.min(CLOCK_PERIOD));
+            let changed = tokio::time::timeout(wait, pauses.changed()).await;
+            if changed.is_ok_and(|changed| changed.is_err()) {
+                return;
+            }
+        }
+    }
+
+    /// A file that stays says when the pause ended: it does no harm.
+    fn end(&self, pause: Option<Pause>) {
+        let _kept = self.0.keeping.lock();
+        if *self.0.pause.borrow() != pause {
+            return;
+        }
+        if let Err(error) = Pause::keep(None, &self.0.state_dir) {
+            tracing::debug!(error = crate::error_chain(&error), "The pause's file stays");
+        }
+        self.publish(None);
+    }
+
+    fn set_pause(&self, pause: Option<Pause>) -> Result<(), PauseError> {
+        let _kept = self.0.keeping.lock();
+        Pause::keep(pause, &self.0.state_dir)?;
+        self.publish(pause);
+        Ok(())
+    }
+
+    fn publish(&self, pause: Option<Pause>) {
+        match (pause, *self.0.pause.borrow()) {
+            (Some(Pause { until }), _) => {
+                let until = until.map(|until| humantime::format_rfc3339_seconds(until).to_string());
+                tracing::info!(until, "Paused: this machine takes no requests");
+            }
+            (None, Some(_)) => tracing::info!("Resumed: this machine takes requests again"),
+            (None, None) => {}
+        }
+        self.0.pause.send_replace(pause);
+        self.0.status.send_if_modified(|status| {
+            let is_other = status.paused != pause;
+            status.paused = pause;
+            is_other
+        });
+    }
+}

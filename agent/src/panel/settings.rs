@@ -1,0 +1,147 @@
+//! What the panel does with settings: shows them, tries them, saves them.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::form::{self, Field, Sent};
+use crate::autostart::{self, Start};
+use crate::config::{Args, Config, ConfigError, Given, Setting};
+use crate::diagnosis::{Diagnosis, try_coordinator};
+use crate::error_chain;
+use crate::settings::SettingsFile;
+
+/// Reads and writes the settings file for the panel, one request at a time.
+#[derive(Debug)]
+pub(super) struct SettingsDesk {
+    given: Given,
+    writing: Arc<Mutex<()>>,
+}
+
+/// The form, with what is wrong with it.
+#[derive(Debug, Clone)]
+pub(super) struct Form {
+    pub(super) fields: Vec<Field>,
+    /// Whether the agent starts at login; `None`: there is no such thing here.
+    pub(super) starts_at_login: Option<bool>,
+    /// Where the settings are kept.
+    pub(super) file: Option<String>,
+    /// Why they cannot be shown or kept.
+    pub(super) error: Option<String>,
+}
+
+/// What saving came to.
+#[derive(Debug)]
+pub(super) enum Saved {
+    /// These are the settings from now on.
+    Changed(Box<Config>),
+    /// They were so before.
+    Same,
+}
+
+impl SettingsDesk {
+    pub(super) fn new(given: Given) -> Self {
+        Self {
+            given,
+            writing: Arc::default(),
+        }
+    }
+
+    /// Returns the form as the settings are.
+    pub(super) async fn form(&self) -> Form {
+        let given = self.given.clone();
+        blocking(move || current(&given)).await
+    }
+
+    /// Tries the coordinator of a form, without keeping anything.
+    pub(super) async fn test(&self, sent: &Sent) -> (Form, Option<Diagnosis>) {
+        let mut form = self.form().await;
+        form::fill(&mut form.fields, sent);
+        let mut fields = form.fields.iter();
+        let coordinator = fields.find(|field| field.setting == Setting::Coordinator);
+        let Some(coordinator) = coordinator.filter(|field| !field.value.is_empty()) else {
+            return (form, None);
+        };
+        let dial = ollama_coordinator_common::dial::Dial::from_environment();
+        let diagnosis = try_coordinator(&coordinator.value, &dial).await;
+        (form, Some(diagnosis))
+    }
+
+    /// Keeps the settings of a form.
+    ///
+    /// # Errors
+    /// Returns the form with what is wrong.
+    pub(super) async fn save(&self, sent: Sent) -> Result<Saved, Form> {
+        let given = self.given.clone();
+        let writing = Arc::clone(&self.writing);
+        blocking(move || {
+            let _alone = writing.lock();
+            let mut form = current(&given);
+            form::fill(&mut form.fields, &sent);
+            if form.error.is_some() || form.fields.iter().any(|field| field.error.is_some()) {
+                return Err(form);
+            }
+            keep(&given, &form, &sent).map_err(|error| Form {
+                error: Some(error),
+                ..form
+            })
+        })
+        .await
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.expect("reading and writing files does not panic")
+}
+
+fn current(given: &Given) -> Form {
+    let file = given.settings_file();
+    let read = || {
+        let file = match file {
+            Some(path) => SettingsFile::open(path)?.args().clone(),
+            None => Args::default(),
+        };
+        let resolved = given.resolve_with(&file)?;
+        Ok::<_, ConfigError>(form::fields(given, &resolved, &file))
+    };
+    let (fields, error) = match read() {
+        Ok(fields) => (fields, None),
+        Err(error) => (Vec::new(), Some(error_chain(&error))),
+    };
+    Form {
+        fields,
+        starts_at_login: autostart::is_on(),
+        file: file.map(|path| path.display().to_string()),
+        error,
+    }
+}
+
+fn keep(given: &Given, form: &Form, sent: &Sent) -> Result<Saved, String> {
+    let told = |error: &dyn std::error::Error| error_chain(error);
+    set_autostart(given, form, sent)
+        .map_err(|error| format!("start at login: {}", told(&error)))?;
+    let path = given.settings_file();
+    let path = path.ok_or_else(|| told(&ConfigError::NoHome))?;
+    let file = SettingsFile::open(path).map_err(|error| told(&error))?;
+    let changes = form::news(&file, form::changes(&form.fields));
+    if changes.is_empty() {
+        return Ok(Saved::Same);
+    }
+    let file = file.changed(changes).map_err(|error| told(&error))?;
+    let resolved = given.resolve_with(file.args());
+    let resolved = resolved.map_err(|error| told(&error))?;
+    file.save().map_err(|error| told(&error))?;
+    tracing::info!(file = %path.display(), "Settings were saved from the panel");
+    Ok(Saved::Changed(Box::new(resolved.config)))
+}
+
+fn set_autostart(given: &Given, form: &Form, sent: &Sent) -> std::io::Result<()> {
+    match (form.starts_at_login, sent.start_at_login.is_some()) {
+        (Some(false), true) => {
+            autostart::turn_on(&Start::this_program(given.named_settings_file())?)
+        }
+        (Some(true), false) => autostart::turn_off(),
+        (Some(true), true) | (Some(false), false) | (None, _) => Ok(()),
+    }
+}

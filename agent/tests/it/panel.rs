@@ -1,0 +1,338 @@
+//! The settings panel: what it shows, what it changes, and whom it answers.
+
+use std::path::Path;
+
+use http::header::{AUTHORIZATION, COOKIE, HOST, LOCATION, ORIGIN, SET_COOKIE};
+use http::{HeaderName, Method, StatusCode};
+use ollama_agent::panel::PanelFile;
+use rstest::rstest;
+use serde_json::Value;
+use tokio::process::Child;
+
+use crate::support::coordinator::FakeCoordinator;
+use crate::support::panel::{Browser, panel_of, send};
+use crate::support::process::{command, ended, messages};
+use crate::support::runtime::FakeRuntime;
+use crate::support::server::Reserved;
+
+fn start(state_dir: &Path, arguments: &[&str]) -> Child {
+    command(state_dir)
+        .args(arguments)
+        .env("OLLAMA_AGENT_PANEL", "0")
+        .env("XDG_CONFIG_HOME", state_dir)
+        .spawn()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn agent_without_a_coordinator_waits_for_the_panel_to_name_one() {
+    let mut coordinator = FakeCoordinator::start();
+    let state_dir = tempfile::tempdir().unwrap();
+    let _agent = start(state_dir.path(), &[]);
+    let browser = Browser::open(panel_of(state_dir.path()).await).await;
+    let before = browser.get("/").await;
+    let form = format!(
+        "action=save&coordinator={}&machine_name=gpu-02",
+        coordinator.url()
+    );
+
+    let saved = browser.submit("/settings", &form).await;
+
+    assert!(before.text.contains("Not set up yet"), "{}", before.text);
+    assert_eq!(saved.status, StatusCode::SEE_OTHER, "{}", saved.text);
+    let log = coordinator
+        .wait_for(|log| !log.heartbeats().is_empty())
+        .await;
+    assert_eq!(log.registrations()[0].machine_name, "gpu-02");
+    let kept = std::fs::read_to_string(state_dir.path().join("settings.toml")).unwrap();
+    let expected = format!(
+        "coordinator = \"{}\"\nmachine_name = \"gpu-02\"\n",
+        coordinator.url()
+    );
+    assert_eq!(kept, expected);
+}
+
+#[tokio::test]
+async fn saved_coordinator_is_moved_to_without_a_restart_and_the_old_one_hears_goodbye() {
+    let (mut first, mut second) = (FakeCoordinator::start(), FakeCoordinator::start());
+    let state_dir = tempfile::tempdir().unwrap();
+    let settings = format!("# Mine\ncoordinator = \"{}\"\n", first.url());
+    std::fs::write(state_dir.path().join("settings.toml"), settings).unwrap();
+    let _agent = start(state_dir.path(), &[]);
+    let here = first.wait_for(|log| !log.heartbeats().is_empty()).await;
+    let browser = Browser::open(panel_of(state_dir.path()).await).await;
+    let form = format!("action=save&coordinator={}", second.url());
+
+    browser.submit("/settings", &form).await;
+
+    let there = second.wait_for(|log| !log.heartbeats().is_empty()).await;
+    first.wait_for(|log| log.goodbyes().len() == 1).await;
+    assert_eq!(
+        here.registrations()[0].agent_id,
+        there.registrations()[0].agent_id
+    );
+    let kept = std::fs::read_to_string(state_dir.path().join("settings.toml")).unwrap();
+    assert_eq!(
+        kept,
+        format!("# Mine\ncoordinator = \"{}\"\n", second.url())
+    );
+}
+
+#[tokio::test]
+async fn connection_test_names_the_first_broken_layer_and_keeps_nothing() {
+    let coordinator = FakeCoordinator::start();
+    let runtime = FakeRuntime::start(&[]);
+    let nowhere = Reserved::new();
+    let state_dir = tempfile::tempdir().unwrap();
+    let _agent = start(state_dir.path(), &[]);
+    let browser = Browser::open(panel_of(state_dir.path()).await).await;
+    let test = async |url: &str| {
+        let form = format!("action=test&coordinator={url}&capacity=4");
+        let page = browser.submit("/settings", &form).await;
+        assert_eq!(page.status, StatusCode::OK);
+        assert!(page.text.contains("value=\"4\""), "{}", page.text);
+        page.text
+    };
+
+    let works = test(&coordinator.url().to_string()).await;
+    let refused = test(&nowhere.url().to_string()).await;
+    let is_ollama = test(&runtime.url().to_string()).await;
+    let nonsense = test("ftp://x").await;
+
+    assert!(works.contains("The connection works."), "{works}");
+    assert!(
+        refused.contains("data-step=\"tcp\" class=\"no\""),
+        "{refused}"
+    );
+    assert!(
+        refused.contains("data-step=\"http\" class=\"unknown\""),
+        "{refused}"
+    );
+    assert!(is_ollama.contains("what answers is Ollama"), "{is_ollama}");
+    assert!(
+        nonsense.contains("data-step=\"url\" class=\"no\""),
+        "{nonsense}"
+    );
+    assert!(!state_dir.path().join("settings.toml").exists());
+}
+
+#[tokio::test]
+async fn unusable_values_are_shown_again_with_what_is_allowed() {
+    let state_dir = tempfile::tempdir().unwrap();
+    let _agent = start(state_dir.path(), &[]);
+    let browser = Browser::open(panel_of(state_dir.path()).await).await;
+    let form = "action=save&coordinator=&machine_name=<b>&runtime=ftp://x&capacity=0";
+
+    let page = browser.submit("/settings", form).await;
+
+    assert_eq!(page.status, StatusCode::UNPROCESSABLE_ENTITY);
+    for expected in [
+        "Enter the URL",
+        "value=\"&lt;b&gt;\"",
+        "scheme must be http",
+        "1 to 10000",
+    ] {
+        assert!(page.text.contains(expected), "{expected}: {}", page.text);
+    }
+    assert!(!state_dir.path().join("settings.toml").exists());
+}
+
+#[tokio::test]
+async fn fixed_values_are_shown_with_the_reason_and_cannot_be_changed() {
+    let coordinator = FakeCoordinator::start();
+    let state_dir = tempfile::tempdir().unwrap();
+    let url = coordinator.url().to_string();
+    let _agent = start(state_dir.path(), &["--coordinator", &url]);
+    let browser = Browser::open(panel_of(state_dir.path()).await).await;
+    let form = "action=save&coordinator=http://other:1&capacity=4";
+
+    let page = browser.get("/").await.text;
+    let saved = browser.submit("/settings", form).await;
+
+    assert!(page.contains("Fixed by the flag --coordinator"), "{page}");
+    assert_eq!(saved.status, StatusCode::SEE_OTHER, "{}", saved.text);
+    let kept = std::fs::read_to_string(state_dir.path().join("settings.toml")).unwrap();
+    assert_eq!(kept, "capacity = 4\n");
+}
+
+#[tokio::test]
+async fn buttons_pause_and_resume_sharing() {
+    let mut coordinator = FakeCoordinator::start();
+    let state_dir = tempfile::tempdir().unwrap();
+    let url = coordinator.url().to_string();
+    let _agent = start(state_dir.path(), &["--coordinator", &url]);
+    coordinator
+        .wait_for(|log| !log.heartbeats().is_empty())
+        .await;
+    let browser = Browser::open(panel_of(state_dir.path()).await).await;
+
+    let paused = browser.submit("/pause?for=1h", "").await;
+    let page = browser.get("/").await.text;
+    browser.submit("/resume", "").await;
+
+    assert_eq!(paused.header(LOCATION), Some("/"));
+    assert!(page.contains("Paused for another 1 h"), "{page}");
+    let page = browser.get("/").await.text;
+    assert!(page.contains("Pause 30 minutes"), "{page}");
+}
+
+#[tokio::test]
+async fn status_is_told_to_commands_as_json() {
+    let mut coordinator = FakeCoordinator::start();
+    let state_dir = tempfile::tempdir().unwrap();
+    let url = coordinator.url().to_string();
+    let agent = start(state_dir.path(), &["--coordinator", &url]);
+    coordinator
+        .wait_for(|log| !log.heartbeats().is_empty())
+        .await;
+    let file = panel_of(state_dir.path()).await;
+    let bearer = format!("Bearer {}", file.token);
+
+    let page = send(
+        &file,
+        (Method::GET, "/status"),
+        &[(AUTHORIZATION, &bearer)],
+        "",
+    )
+    .await;
+
+    assert_eq!(page.status, StatusCode::OK);
+    let status: Value = serde_json::from_str(&page.text).unwrap();
+    assert_eq!(status["schema"], "ollama-agent.status/1");
+    assert_eq!(status["phase"], "connected");
+    assert_eq!(status["coordinator"], url);
+    assert_eq!(status["runtime"]["url"], "http://127.0.0.1:1");
+    assert_eq!(file.pid, agent.id().unwrap());
+}
+
+#[rstest]
+#[case::no_token(&[], StatusCode::UNAUTHORIZED)]
+#[case::wrong_token(&[(AUTHORIZATION, "Bearer 0123456789abcdef0123456789abcdef")], StatusCode::UNAUTHORIZED)]
+#[case::other_name(&[(HOST, "rebound.example")], StatusCode::MISDIRECTED_REQUEST)]
+#[tokio::test]
+async fn strangers_get_nothing(
+    #[case] headers: &[(HeaderName, &str)],
+    #[case] expected: StatusCode,
+) {
+    let state_dir = tempfile::tempdir().unwrap();
+    let _agent = start(state_dir.path(), &[]);
+    let file = panel_of(state_dir.path()).await;
+
+    for (method, path) in [
+        (Method::GET, "/"),
+        (Method::GET, "/status"),
+        (Method::GET, "/?token=0123456789abcdef"),
+        (Method::POST, "/settings"),
+        (Method::POST, "/pause"),
+    ] {
+        let page = send(&file, (method, path), headers, "").await;
+
+        assert_eq!(page.status, expected, "{path}");
+        assert!(!page.text.contains("Coordinator</label>"), "{}", page.text);
+        assert_eq!(page.header(SET_COOKIE), None);
+    }
+}
+
+#[rstest]
+#[case("http://evil.example")]
+#[case("http://127.0.0.1:1")]
+#[case("null")]
+#[tokio::test]
+async fn other_pages_change_nothing_even_with_the_cookie(#[case] origin: &str) {
+    let state_dir = tempfile::tempdir().unwrap();
+    let _agent = start(state_dir.path(), &[]);
+    let file = panel_of(state_dir.path()).await;
+    let browser = Browser::open(file.clone()).await;
+    let headers = [browser.host(), (COOKIE, browser.cookie()), (ORIGIN, origin)];
+
+    for path in ["/pause", "/resume", "/settings"] {
+        let page = send(&file, (Method::POST, path), &headers, "").await;
+
+        assert_eq!(page.status, StatusCode::FORBIDDEN, "{path}");
+    }
+    let page = browser.get("/").await.text;
+    assert!(!page.contains("Resume sharing"), "{page}");
+}
+
+#[tokio::test]
+async fn every_answer_forbids_to_be_kept_framed_or_read_elsewhere() {
+    let state_dir = tempfile::tempdir().unwrap();
+    let _agent = start(state_dir.path(), &[]);
+    let browser = Browser::open(panel_of(state_dir.path()).await).await;
+
+    for path in ["/", "/status", "/panel.css", "/panel.js", "/nothing"] {
+        let page = browser.get(path).await;
+
+        let policy = page.header("content-security-policy").unwrap();
+        assert!(policy.contains("default-src 'none'"), "{policy}");
+        assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+        assert_eq!(page.header("cache-control"), Some("no-store"), "{path}");
+        assert_eq!(
+            page.header("cross-origin-resource-policy"),
+            Some("same-origin")
+        );
+        assert_eq!(page.header("access-control-allow-origin"), None);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn address_of_the_panel_is_for_the_owner_and_goes_with_the_agent() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let state_dir = tempfile::tempdir().unwrap();
+    let agent = start(state_dir.path(), &[]);
+    let file = panel_of(state_dir.path()).await;
+    let path = state_dir.path().join("panel.json");
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+
+    let link = ended(command(state_dir.path()).arg("panel").spawn().unwrap()).await;
+    let pid = agent.id().unwrap().to_string();
+    let mut kill = tokio::process::Command::new("kill");
+    kill.args(["-TERM", &pid]).status().await.unwrap();
+    let output = ended(agent).await;
+
+    assert_eq!(mode, 0o600);
+    assert_eq!(String::from_utf8(link.stdout).unwrap().trim(), file.link());
+    assert!(output.status.success(), "{}", messages(&output));
+    assert!(!path.exists());
+    assert!(!messages(&output).contains(&file.token));
+}
+
+#[tokio::test]
+async fn second_panel_takes_another_port() {
+    let state_dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let _first = start(state_dirs[0].path(), &[]);
+    let first = panel_of(state_dirs[0].path()).await;
+    let port = first.url.rsplit(':').next().unwrap();
+
+    let _second = start(state_dirs[1].path(), &["--panel", port]);
+
+    let second: PanelFile = panel_of(state_dirs[1].path()).await;
+    assert_ne!(first.url, second.url);
+    let browser = Browser::open(second).await;
+    assert_eq!(browser.get("/").await.status, StatusCode::OK);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn start_at_login_is_an_entry_of_the_desktop() {
+    let coordinator = FakeCoordinator::start();
+    let state_dir = tempfile::tempdir().unwrap();
+    let url = coordinator.url().to_string();
+    let _agent = start(state_dir.path(), &["--coordinator", &url]);
+    let browser = Browser::open(panel_of(state_dir.path()).await).await;
+    let entry = state_dir.path().join("autostart/ollama-agent.desktop");
+
+    browser
+        .submit("/settings", "action=save&start_at_login=yes")
+        .await;
+    let text = std::fs::read_to_string(&entry).unwrap();
+    let page = browser.get("/").await.text;
+    browser.submit("/settings", "action=save").await;
+
+    assert!(text.contains(env!("CARGO_BIN_EXE_ollama-agent")), "{text}");
+    assert!(text.contains("settings.toml"), "{text}");
+    assert!(page.contains("value=\"yes\" checked"), "{page}");
+    assert!(!entry.exists());
+}

@@ -1,0 +1,110 @@
+//! The panel of an agent's process, as a browser and as a command.
+
+use std::path::Path;
+use std::time::Duration;
+
+use axum::body::Body;
+use http::header::{CONTENT_TYPE, COOKIE, HOST, LOCATION, ORIGIN, SET_COOKIE};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use ollama_agent::panel::PanelFile;
+
+use super::DEADLINE;
+
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Page {
+    pub(crate) fn header(&self, name: impl http::header::AsHeaderName) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+/// Waits until the agent that uses the state directory has a panel.
+pub(crate) async fn panel_of(state_dir: &Path) -> PanelFile {
+    let asking = async {
+        loop {
+            if let Ok(Some(file)) = PanelFile::read(state_dir) {
+                return file;
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+    };
+    let found = tokio::time::timeout(DEADLINE, asking).await;
+    found.expect("the agent has a panel in time")
+}
+
+/// Sends one request with exactly these headers.
+pub(crate) async fn send(
+    file: &PanelFile,
+    (method, path): (Method, &str),
+    headers: &[(http::HeaderName, &str)],
+    body: &str,
+) -> Page {
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let mut request = Request::builder()
+        .method(method)
+        .uri(format!("{}{path}", file.url));
+    for (name, value) in headers {
+        request = request.header(name, *value);
+    }
+    let request = request.body(Body::from(body.to_owned())).unwrap();
+    let answer = tokio::time::timeout(DEADLINE, client.request(request)).await;
+    let (head, body) = answer.expect("it answers in time").unwrap().into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    Page {
+        status: head.status,
+        headers: head.headers,
+        text: String::from_utf8(body.to_vec()).unwrap(),
+    }
+}
+
+/// A browser that was opened by the panel's link.
+#[derive(Debug)]
+pub(crate) struct Browser {
+    file: PanelFile,
+    cookie: String,
+}
+
+impl Browser {
+    pub(crate) async fn open(file: PanelFile) -> Self {
+        let path = file.link().replacen(&file.url, "", 1);
+        let opened = send(&file, (Method::GET, &path), &[], "").await;
+        assert_eq!(opened.status, StatusCode::SEE_OTHER);
+        assert_eq!(opened.header(LOCATION), Some("/"));
+        let cookie = opened.header(SET_COOKIE).unwrap();
+        let cookie = cookie.split(';').next().unwrap().to_owned();
+        Self { file, cookie }
+    }
+
+    pub(crate) fn cookie(&self) -> &str {
+        &self.cookie
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Page {
+        let headers = [(COOKIE, &*self.cookie)];
+        send(&self.file, (Method::GET, path), &headers, "").await
+    }
+
+    pub(crate) async fn submit(&self, path: &str, form: &str) -> Page {
+        let headers = [
+            (COOKIE, &*self.cookie),
+            (ORIGIN, &*self.file.url),
+            (CONTENT_TYPE, "application/x-www-form-urlencoded"),
+        ];
+        send(&self.file, (Method::POST, path), &headers, form).await
+    }
+
+    pub(crate) fn host(&self) -> (http::HeaderName, &str) {
+        (HOST, self.file.url.trim_start_matches("http://"))
+    }
+}
