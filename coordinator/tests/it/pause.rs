@@ -34,8 +34,7 @@ async fn paused_machine_finishes_what_runs_and_gets_nothing_more() {
     machine.start();
     machine.wait_until_routable().await;
     let id = api.agents().await[0].id;
-    let question = json!({ "model": "simulated-small", "messages": [], "stream": true });
-    let mut running = api.post("/api/chat", &question).await;
+    let mut running = api.post("/api/chat", &chat("hi")).await;
     running.next_frame().await.unwrap();
 
     machine.control().pause(Some(LONG)).unwrap();

@@ -2,14 +2,7 @@
 
 import type { Agent } from "./api/shapes";
 
-export type State =
-  | "ready"
-  | "busy"
-  | "starting"
-  | "draining"
-  | "paused"
-  | "troubled"
-  | "offline";
+export type State = "ready" | "busy" | "starting" | "draining" | "paused" | "troubled" | "offline";
 
 /** From what needs a person to what does not. */
 export const STATES: readonly State[] = [

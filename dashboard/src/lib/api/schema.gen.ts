@@ -383,6 +383,11 @@ export interface components {
             /** @description The runtime's version. */
             ollama_version?: string | null;
             /**
+             * Format: date-time
+             * @description When the pause that its owner made ends by itself, if it does.
+             */
+            paused_until?: string | null;
+            /**
              * Format: int32
              * @description The runtime's port.
              */
@@ -661,6 +666,7 @@ export interface components {
              */
             epoch?: number | null;
             metrics?: components["schemas"]["Metrics"] | null;
+            paused?: components["schemas"]["Paused"] | null;
             runtime?: components["schemas"]["RuntimeReport"] | null;
             /**
              * Format: int64
@@ -855,6 +861,14 @@ export interface components {
             /** @description Notes; empty takes them away. */
             notes?: string | null;
         };
+        /** @description The agent is paused on its machine: it is to get no requests until a message comes without this. */
+        Paused: {
+            /**
+             * Format: int64
+             * @description Milliseconds until it ends by itself; absent: when somebody there ends it.
+             */
+            remaining_ms?: number | null;
+        };
         /** @description One error, as `application/problem+json`. */
         Problem: {
             /** @description The kind of problem, for programs. */
@@ -923,6 +937,7 @@ export interface components {
             machine_name: string;
             /** @description The runtime's version, when known. */
             ollama_version?: string | null;
+            paused?: components["schemas"]["Paused"] | null;
             /**
              * Format: int32
              * @description The runtime's port.
@@ -1106,7 +1121,7 @@ export interface components {
          * @description Why an agent gets no requests.
          * @enum {string}
          */
-        UnroutableReason: "offline" | "draining" | "unverified" | "unreachable" | "no_tunnel" | "runtime_not_answering" | "ejected";
+        UnroutableReason: "offline" | "draining" | "paused" | "unverified" | "unreachable" | "no_tunnel" | "runtime_not_answering" | "ejected";
     };
     responses: never;
     parameters: never;
