@@ -5,7 +5,7 @@ import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Agent, Request } from "../src/lib/api/shapes";
 import { ToldFleet } from "./fixture";
-import { Coordinator, Machine, openBrowser, Stage, until } from "./support";
+import { Coordinator, Machine, NewMachine, openBrowser, Stage, until } from "./support";
 
 const OUT = "shots";
 const LOOKS = {
@@ -89,4 +89,28 @@ test.each([0, 1, 12, 300, 10_000])("a fleet of %i", async (size) => {
     await own.end();
   }
   expect(told.agents.length).toBe(size);
+});
+
+test.each(["light", "dark", "phone"] as const)("the panel of an agent: %s", async (look) => {
+  const own = new Stage();
+  const machine = await NewMachine.start(own);
+  const page = await (await openBrowser(own, LOOKS[look])).newPage();
+  const shot = (name: string): Promise<Buffer> =>
+    page.screenshot({ path: `${OUT}/panel-${name}-${look}.png`, fullPage: true });
+  await page.goto(machine.link);
+  await shot("new");
+  await page.getByRole("textbox", { name: "Coordinator" }).fill("127.0.0.1:9");
+  await page.getByRole("textbox", { name: "Requests at once" }).fill("many");
+  await page.getByRole("button", { name: "Test connection" }).click();
+  await shot("broken");
+  await page.getByRole("textbox", { name: "Coordinator" }).fill(coordinator.url);
+  await page.getByRole("textbox", { name: "Requests at once" }).fill("4");
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByRole("heading", { name: "The runtime does not answer" }).waitFor();
+  await shot("saved");
+  await page.getByRole("button", { name: "Pause 1 hour" }).click();
+  await page.getByRole("heading", { name: "Paused for another 1 h" }).waitFor();
+  await shot("paused");
+  await own.end();
+  expect(machine.url).toContain("127.0.0.1");
 });

@@ -1,7 +1,7 @@
 /** A real coordinator, real agents in front of simulated runtimes, and a browser. */
 
 import { spawn, type ChildProcess } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer, request, type Server } from "node:http";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -157,9 +157,11 @@ export class Machine {
       ],
       /(http:\/\/127\.0\.0\.1:\d+)/,
     );
+    const directory = stage.directory();
     const agent = await Program.start("ollama-agent", [
-      ...["--coordinator", coordinator.url, "--runtime", engine.said],
-      ...["--machine-name", name, "--state-dir", stage.directory()],
+      ...["--coordinator", coordinator.url, "--runtime", engine.said, "--panel", "off"],
+      ...["--machine-name", name, "--state-dir", directory],
+      ...["--config", join(directory, "settings.toml")],
     ]);
     const machine = new Machine(engine, agent);
     stage.ends(() => machine.kill());
@@ -175,6 +177,45 @@ export class Machine {
   stopRuntime(): Promise<void> {
     return this.runtime.stop("SIGKILL");
   }
+}
+
+/** An agent that nobody has told anything, with its settings panel. */
+export class NewMachine {
+  private constructor(
+    /** Opens the panel. */
+    readonly link: string,
+    readonly url: string,
+  ) {}
+
+  static async start(stage: Stage): Promise<NewMachine> {
+    const directory = stage.directory();
+    const agent = await Program.start(
+      "ollama-agent",
+      [
+        ...["--panel", "0", "--state-dir", directory, "--runtime", "127.0.0.1:9"],
+        ...["--config", join(directory, "settings.toml")],
+      ],
+      /Settings panel is up/,
+    );
+    stage.ends(() => agent.stop("SIGKILL"));
+    const said = readFileSync(join(directory, "panel.json"), "utf8");
+    const { url, token } = JSON.parse(said) as { url: string; token: string };
+    return new NewMachine(`${url}/?token=${token}`, url);
+  }
+}
+
+/** Serves one page that may be up to no good. */
+export async function startSite(stage: Stage): Promise<string> {
+  const server = createServer((_, outgoing) => {
+    outgoing.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>x</title>");
+  });
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  stage.ends(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const address = server.address();
+  return `127.0.0.1:${typeof address === "object" && address ? address.port : 0}`;
 }
 
 /** Machines that only register and beat. */

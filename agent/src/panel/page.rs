@@ -101,7 +101,7 @@ fn pause_buttons(status: &AgentStatus) -> Markup {
         div.buttons {
             @if status.paused.is_some() {
                 form method="post" action="/resume" { button.primary { "Resume sharing" } }
-            } @else {
+            } @else if status.coordinator.is_some() {
                 form method="post" action="/pause?for=30m" { button { "Pause 30 minutes" } }
                 form method="post" action="/pause?for=1h" { button { "Pause 1 hour" } }
                 form method="post" action="/pause" { button { "Pause until I resume" } }

@@ -156,15 +156,12 @@ pub(super) fn facts(status: &AgentStatus) -> Vec<(&'static str, String)> {
         LinkStatus::TunnelDown => "over a connection of this agent, which is not there",
         LinkStatus::TunnelUp => "over a connection of this agent",
     };
-    let mut facts = vec![
-        ("Machine", status.machine_name.clone()),
-        (
-            "Coordinator",
-            coordinator.map_or_else(|| "not set".to_owned(), ToString::to_string),
-        ),
-        ("Requests come", link.to_owned()),
-        ("Runtime", runtime(&status.runtime)),
-    ];
+    let mut facts = vec![("Machine", status.machine_name.clone())];
+    if let Some(coordinator) = coordinator {
+        facts.push(("Coordinator", coordinator.to_string()));
+        facts.push(("Requests come", link.to_owned()));
+    }
+    facts.push(("Runtime", runtime(&status.runtime)));
     if let Some(id) = status.agent_id {
         facts.push(("Agent", id.to_string()));
     }

@@ -99,7 +99,7 @@ async fn heartbeats_are_numbered_and_bring_the_load_now_and_then() {
             .iter()
             .filter(|beat| beat.metrics.is_some())
             .count()
-            >= 2
+            >= 3
     };
     let log = coordinator.wait_for(has_metrics).await;
 

@@ -32,7 +32,7 @@ struct Carried {
     coordinator: FakeCoordinator,
     agent: TestAgent,
     tunnel: TestTunnel,
-    _state_dir: TempDir,
+    state_dir: TempDir,
 }
 
 async fn carry_to(runtime: BaseUrl) -> Carried {
@@ -47,7 +47,7 @@ async fn carry_to(runtime: BaseUrl) -> Carried {
         coordinator,
         agent,
         tunnel,
-        _state_dir: state_dir,
+        state_dir,
     }
 }
 
@@ -482,6 +482,41 @@ async fn end_lets_a_running_request_finish_and_takes_no_further_ones() {
     assert_eq!(text(answer.unwrap().into_body()).await, "the rest");
     status.ended().await.unwrap();
     assert!(carried.tunnel.send(request()).await.is_err());
+}
+
+#[tokio::test]
+async fn other_settings_let_a_running_request_finish_before_they_count() {
+    let mut runtime = HeldRuntime::start();
+    let mut carried = carry_to(runtime.server.url()).await;
+    let request = http::Request::get("http://a/held")
+        .body(Body::empty())
+        .unwrap();
+    let (sender, body) = body();
+    let (answer, held) = tokio::join!(carried.tunnel.send(request), async {
+        runtime.next().await.answer.send(body)
+    });
+    held.unwrap();
+    let mut settings = config(carried.coordinator.url(), carried.state_dir.path());
+    settings.machine_name = "renamed".to_owned();
+
+    carried.agent.control().apply(settings);
+    carried
+        .coordinator
+        .wait_for(|log| log.goodbyes().len() == 1)
+        .await;
+    sender.send("the rest").await.unwrap();
+    drop(sender);
+
+    assert_eq!(text(answer.unwrap().into_body()).await, "the rest");
+    let log = carried
+        .coordinator
+        .wait_for(|log| log.registrations().len() == 2)
+        .await;
+    let [first, second] = log.registrations()[..] else {
+        panic!("there are two: {log:?}");
+    };
+    assert_eq!(first.agent_id, second.agent_id);
+    assert_eq!(second.machine_name, "renamed");
 }
 
 #[tokio::test]
