@@ -110,7 +110,8 @@ pub(crate) fn start_agent(
         .args(["--runtime", &format!("http://{runtime}")])
         .arg("--state-dir")
         .arg(state_dir)
-        .env("HOME", state_dir);
+        .env("HOME", state_dir)
+        .env("OLLAMA_AGENT_PANEL", "off");
     Process::start(command)
 }
 

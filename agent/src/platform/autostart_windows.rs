@@ -8,6 +8,10 @@ use crate::autostart::Start;
 const KEY: &str = r"HKCU\Software\Microsoft\Windows\CurrentVersion\Run";
 const VALUE: &str = "OllamaAgent";
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "elsewhere a user may have no place for it"
+)]
 pub(crate) fn is_on() -> Option<bool> {
     Some(reg(&["query", KEY, "/v", VALUE]).is_ok())
 }
