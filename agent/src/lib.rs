@@ -15,6 +15,7 @@ pub mod config;
 pub mod control;
 pub mod coordinator;
 pub mod diagnosis;
+pub mod doctor;
 pub mod identity;
 pub mod instance;
 pub mod local;

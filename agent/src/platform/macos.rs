@@ -15,3 +15,8 @@ pub(crate) fn graphics_cards() -> Option<Vec<GpuReading>> {
 pub(crate) fn keep_little_unsent(_stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
+
+/// Returns nothing: the app is started with the environment of the desktop.
+pub(crate) fn ollama_service_host() -> Option<String> {
+    None
+}

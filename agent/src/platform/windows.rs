@@ -26,3 +26,8 @@ pub(crate) fn graphics_cards() -> Option<Vec<GpuReading>> {
 pub(crate) fn keep_little_unsent(_stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
+
+/// Returns nothing: its variables are those of the user, which this process has too.
+pub(crate) fn ollama_service_host() -> Option<String> {
+    None
+}
