@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::doctor::{Answer, Check, CheckId, connection, routable};
 use ollama_coordinator_common::http::HttpClient;
@@ -17,6 +17,8 @@ use crate::instance::Use;
 
 /// How long a sign of life of somebody else is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// By how much the time last seen moves when there is one: it is derived, and wavers a little.
+const SIGN_OF_LIFE: TimeDelta = TimeDelta::milliseconds(500);
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Asks the coordinator for its view of this agent.
@@ -50,7 +52,7 @@ async fn is_heard_of(client: &mut HttpClient, before: &AgentView) -> bool {
         tokio::time::sleep(PAUSE).await;
         match ask(client, before.id).await {
             Some(view) if view.status == AgentStatus::Offline => return false,
-            Some(view) if view.last_seen > before.last_seen => return true,
+            Some(view) if view.last_seen - before.last_seen >= SIGN_OF_LIFE => return true,
             Some(_) | None => {}
         }
     }
