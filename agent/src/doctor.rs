@@ -2,6 +2,7 @@
 
 mod home;
 mod runtime;
+mod service;
 mod standing;
 
 use std::time::Duration;
@@ -16,7 +17,8 @@ use crate::system;
 
 pub use self::home::Home;
 
-const TIMEOUTS: HttpTimeouts = HttpTimeouts {
+/// For each layer on the way to the coordinator.
+pub(crate) const TIMEOUTS: HttpTimeouts = HttpTimeouts {
     connect: Duration::from_secs(3),
     answer: Duration::from_secs(5),
 };
@@ -25,10 +27,13 @@ const TIMEOUTS: HttpTimeouts = HttpTimeouts {
 pub async fn examine(config: &Config, settings: Check) -> Report {
     let home = Home::look(&config.state_dir).await;
     let coordinator = coordinator(config, &home);
-    let (coordinator, runtime, gpu) = tokio::join!(coordinator, runtime::look(config), gpu());
+    let machine = async { (service::look().await, gpu().await) };
+    let (coordinator, runtime, (service, gpu)) =
+        tokio::join!(coordinator, runtime::look(config), machine);
 
     let mut checks = vec![settings];
     checks.extend(home.checks);
+    checks.push(service);
     checks.extend(coordinator);
     checks.extend(runtime);
     checks.push(gpu);

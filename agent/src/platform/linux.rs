@@ -3,13 +3,14 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ollama_coordinator_common::protocol::system::Gpu;
 use ollama_coordinator_common::protocol::tunnel::{NOT_SENT, PING_EVERY, PING_TIMEOUT};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
+use crate::config::config_home;
 use crate::system::GpuReading;
 
 const CARDS: &str = "/sys/class/drm";
@@ -20,6 +21,8 @@ const UNITS: [&str; 3] = [
     "/usr/lib/systemd/system",
     "/etc/systemd/system",
 ];
+const STARTED: &str = "/etc/systemd/system/multi-user.target.wants/ollama-agent.service";
+const STARTED_FOR_USER: &str = "systemd/user/default.target.wants/ollama-agent.service";
 const OLLAMA_UNIT: &str = "ollama.service";
 const OLLAMA_HOST: &str = "OLLAMA_HOST=";
 
@@ -36,6 +39,12 @@ pub(crate) fn keep_little_unsent(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_user_timeout(Some(PING_EVERY + PING_TIMEOUT))?;
     socket.set_tcp_notsent_lowat(NOT_SENT)
+}
+
+/// Returns the entries by which systemd starts the agent, of the machine and of this user.
+pub(crate) fn service_entries() -> Vec<PathBuf> {
+    let user = config_home().map(|home| home.join(STARTED_FOR_USER));
+    [PathBuf::from(STARTED)].into_iter().chain(user).collect()
 }
 
 /// Returns `OLLAMA_HOST` as Ollama's own service has it, which this process does not see.
@@ -73,14 +82,11 @@ fn ollama_host_of(unit: &str) -> Option<String> {
         .lines()
         .filter_map(|line| line.trim().strip_prefix("Environment="));
     let words = lines.flat_map(str::split_whitespace);
-    let values = words.filter_map(|word| {
+    let mut values = words.filter_map(|word| {
         let word = word.trim_matches(['"', '\'']);
         word.strip_prefix(OLLAMA_HOST)
     });
-    values
-        .filter(|value| !value.is_empty())
-        .next_back()
-        .map(str::to_owned)
+    values.rfind(|value| !value.is_empty()).map(str::to_owned)
 }
 
 fn cards_in(root: &Path) -> Option<Vec<GpuReading>> {

@@ -28,27 +28,14 @@ pub struct DoctorArgs {
 /// Looks, shows what was found, and returns the exit code.
 pub async fn run(args: DoctorArgs) -> Result<u8, CommandError> {
     let base = args.coordinator.base()?;
-    let (shown, code) = match &args.agent {
-        Some(agent) => {
-            let mut client = client(base);
-            let report = one_agent::examine(&mut client, agent).await?;
-            let text = if args.json {
-                report.to_json()
-            } else {
-                report.to_text()
-            };
-            (text, report.exit_code())
-        }
-        None => {
-            let report = local::examine(&base, args.storage.data_dir.clone()).await;
-            let text = if args.json {
-                report.to_json()
-            } else {
-                report.to_text()
-            };
-            (text, report.exit_code())
-        }
+    let (text, json, code) = if let Some(agent) = &args.agent {
+        let report = one_agent::examine(&mut client(base), agent).await?;
+        (report.to_text(), report.to_json(), report.exit_code())
+    } else {
+        let report = local::examine(&base, args.storage.data_dir.clone()).await;
+        (report.to_text(), report.to_json(), report.exit_code())
     };
+    let shown = if args.json { json } else { text };
     match io::stdout().lock().write_all(shown.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         Ok(()) | Err(_) => Ok(code),

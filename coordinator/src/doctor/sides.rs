@@ -59,9 +59,9 @@ impl Row {
     }
 }
 
-fn side(answer: Answer, found: impl Into<String>) -> Option<Side> {
+fn side(answer: Answer, found: impl Into<String>) -> Side {
     let found = found.into();
-    Some(Side { answer, found })
+    Side { answer, found }
 }
 
 /// Compares both sides.
@@ -100,7 +100,7 @@ fn heartbeats(agent: &AgentView, now: DateTime<Utc>) -> Row {
             side(Answer::Ok, "reporting"),
         ),
     };
-    Row::new(CheckId::Heartbeats, coordinator, own)
+    Row::new(CheckId::Heartbeats, Some(coordinator), Some(own))
 }
 
 fn tunnel(agent: &AgentView) -> Row {
@@ -109,7 +109,7 @@ fn tunnel(agent: &AgentView) -> Row {
         (AgentStatus::Online, Some(UnroutableReason::NoTunnel)) => side(Answer::Error, "is not up"),
         (AgentStatus::Online, _) => side(Answer::Ok, "is up"),
     };
-    Row::new(CheckId::Tunnel, coordinator, None)
+    Row::new(CheckId::Tunnel, Some(coordinator), None)
 }
 
 fn reach(agent: &AgentView, dialled: &Dialled) -> Row {
@@ -134,7 +134,7 @@ fn reach(agent: &AgentView, dialled: &Dialled) -> Row {
     let about = format!("reach {}", address(agent));
     Row {
         about,
-        ..Row::new(CheckId::Reach, coordinator, own)
+        ..Row::new(CheckId::Reach, Some(coordinator), Some(own))
     }
 }
 
@@ -148,7 +148,7 @@ fn version(agent: &AgentView) -> Row {
         },
         found: told.to_owned(),
     });
-    Row::new(CheckId::Version, side(Answer::Ok, version::OWN), own)
+    Row::new(CheckId::Version, Some(side(Answer::Ok, version::OWN)), own)
 }
 
 fn runtime(agent: &AgentView) -> Row {
@@ -164,7 +164,7 @@ fn runtime(agent: &AgentView) -> Row {
         }
         RuntimeStatus::NotAnswering => reported(agent, (Answer::Error, "does not answer")),
     };
-    Row::new(CheckId::Runtime, None, own)
+    Row::new(CheckId::Runtime, None, Some(own))
 }
 
 fn models(agent: &AgentView) -> Row {
@@ -175,7 +175,11 @@ fn models(agent: &AgentView) -> Row {
         Answer::Ok
     };
     let found = format!("{count}, {loaded} of them in memory");
-    Row::new(CheckId::Models, None, reported(agent, (answer, &found)))
+    Row::new(
+        CheckId::Models,
+        None,
+        Some(reported(agent, (answer, &found))),
+    )
 }
 
 fn requests(agent: &AgentView) -> Row {
@@ -187,14 +191,14 @@ fn requests(agent: &AgentView) -> Row {
         Some(UnroutableReason::Ejected) => "; it failed and gets none for a while",
         Some(UnroutableReason::Paused) => "; its owner has paused it",
         _ if agent.draining => "; it is being emptied",
-        _ => return Row::new(CheckId::Requests, side(Answer::Ok, running), None),
+        _ => return Row::new(CheckId::Requests, Some(side(Answer::Ok, running)), None),
     };
     let coordinator = side(Answer::Warning, running + why_not);
-    Row::new(CheckId::Requests, coordinator, None)
+    Row::new(CheckId::Requests, Some(coordinator), None)
 }
 
 /// What an agent said that is offline counts no more, but is still worth knowing.
-fn reported(agent: &AgentView, (answer, found): (Answer, &str)) -> Option<Side> {
+fn reported(agent: &AgentView, (answer, found): (Answer, &str)) -> Side {
     match agent.status {
         AgentStatus::Online => side(answer, found),
         AgentStatus::Offline => side(Answer::Unknown, format!("was: {found}")),

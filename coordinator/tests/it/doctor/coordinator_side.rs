@@ -213,8 +213,9 @@ async fn agent_is_found_by_the_start_of_its_id_and_else_those_that_are_known_are
         agent.send(coordinator.api, "/api/agents", &body).await;
     }
     let id = agents[1].id.to_string();
+    let start: String = id.chars().take(8).collect();
 
-    let by_id = both_sides(&coordinator, &[&id[..8]]).await;
+    let by_id = both_sides(&coordinator, &[&start]).await;
     let by_name = both_sides(&coordinator, &["twin"]).await;
     let unknown = both_sides(&coordinator, &["nobody"]).await;
 
