@@ -109,6 +109,9 @@ fn tell(config: &Config) {
         state_dir = %config.state_dir.display(),
         "Ollama agent started"
     );
+    if let Some(ollama_host) = &config.ollama_host {
+        tracing::info!(ollama_host, runtime.url = %config.runtime, "OLLAMA_HOST names the runtime");
+    }
 }
 
 /// Keeps an engine running until the end is asked for; one after another when settings change.

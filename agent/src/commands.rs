@@ -1,8 +1,10 @@
 //! What the binary does besides serving.
 
 pub mod config;
+pub mod doctor;
 pub mod panel;
 pub mod pause;
+pub mod status;
 
 use std::io::Write as _;
 
@@ -15,6 +17,10 @@ use crate::config::Given;
 pub enum Command {
     /// Show the settings that are in force, or where their file is
     Config(config::ConfigArgs),
+    /// Show how the agent is that runs here
+    Status(status::StatusArgs),
+    /// Find out what keeps this machine from serving; changes nothing
+    Doctor(Box<doctor::DoctorArgs>),
     /// Print the URL of the settings panel of the agent that runs here
     Panel(panel::PanelArgs),
     /// Take no requests here, for a while or until `resume`
@@ -24,17 +30,20 @@ pub enum Command {
 }
 
 impl Command {
-    /// Does it.
+    /// Does it and returns the exit status.
     ///
     /// # Errors
     /// Says why not, and the exit status that stands for it.
-    pub async fn run(self, given: &Given) -> Result<(), Failure> {
+    pub async fn run(self, given: &Given) -> Result<u8, Failure> {
         match self {
-            Self::Config(args) => config::run(&args, given),
-            Self::Panel(args) => panel::run(&args, given).await,
-            Self::Pause(args) => pause::pause(&args, given).await,
-            Self::Resume(args) => pause::resume(&args, given).await,
+            Self::Config(args) => config::run(&args, given)?,
+            Self::Status(args) => return status::run(&args, given).await,
+            Self::Doctor(args) => return doctor::run(&args, given).await,
+            Self::Panel(args) => panel::run(&args, given).await?,
+            Self::Pause(args) => pause::pause(&args, given).await?,
+            Self::Resume(args) => pause::resume(&args, given).await?,
         }
+        Ok(0)
     }
 }
 

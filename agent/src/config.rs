@@ -46,6 +46,8 @@ pub struct Config {
     pub coordinator: Option<BaseUrl>,
     /// The runtime that this agent fronts.
     pub runtime: BaseUrl,
+    /// What Ollama's own `OLLAMA_HOST` says, when that names the runtime.
+    pub ollama_host: Option<String>,
     /// How many requests an Ollama serves at once, from its own `OLLAMA_NUM_PARALLEL`: it does not
     /// tell when asked.
     pub ollama_slots: Option<NonZeroU32>,
@@ -103,6 +105,7 @@ impl Config {
         Self {
             coordinator: Some(coordinator),
             runtime,
+            ollama_host: None,
             ollama_slots: None,
             capacity: None,
             link: Link::Tunnel,

@@ -5,21 +5,27 @@ mod answer;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use chrono::Utc;
 use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::dial::Dial;
+use ollama_coordinator_common::doctor::connection;
+use ollama_coordinator_common::doctor::impostor::{self, Impostor};
 use ollama_coordinator_common::http::{HttpClient, HttpError, HttpResponse, HttpTimeouts};
 use ollama_coordinator_common::id::{AgentId, SessionId};
-use ollama_coordinator_common::probe::WebPage;
 use ollama_coordinator_common::protocol::heartbeat::{HeartbeatRequest, HeartbeatResponse};
 use ollama_coordinator_common::protocol::register::{RegisterRequest, RegisterResponse};
+use ollama_coordinator_common::protocol::view::AgentView;
 use ollama_coordinator_common::secret::AgentSecret;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::error_chain;
 
 /// A connection to the coordinator that carries nothing but control messages.
 #[derive(Debug)]
 pub struct CoordinatorClient {
     http: HttpClient,
+    clock_ahead: Option<i64>,
 }
 
 impl CoordinatorClient {
@@ -31,6 +37,7 @@ impl CoordinatorClient {
         };
         Self {
             http: HttpClient::new(coordinator, timeouts).with_dial(dial),
+            clock_ahead: None,
         }
     }
 
@@ -50,6 +57,17 @@ impl CoordinatorClient {
         } else {
             local
         })
+    }
+
+    /// Returns how many seconds the coordinator's clock is ahead of this machine's, as it said last.
+    pub fn clock_ahead(&self) -> Option<i64> {
+        self.clock_ahead
+    }
+
+    /// Asks how an agent is, which anybody may.
+    pub async fn view(&mut self, id: AgentId) -> Option<AgentView> {
+        let answer = self.http.get(&format!("/api/agents/{id}")).await.ok()?;
+        answer.json().ok()
     }
 
     /// Drops the connection, so that the next message resolves the name and dials anew.
@@ -112,29 +130,16 @@ impl CoordinatorClient {
             .http
             .post_json(path, Some(secret.expose()), body)
             .await?;
+        self.clock_ahead = connection::clock_ahead(&answer.headers, Utc::now());
         let error = match answer.json() {
             Ok(body) if answer.status.is_success() => return Ok(body),
             Ok(_) | Err(_) => CoordinatorError::from_answer(&answer),
         };
-        let is_unidentified = matches!(
-            error,
-            CoordinatorError::NotACoordinator(Impostor::Unknown { .. })
-        );
-        if is_unidentified && self.answers_as_ollama().await {
-            return Err(CoordinatorError::NotACoordinator(Impostor::Ollama));
+        if let CoordinatorError::NotACoordinator(Impostor::Unknown { .. }) = error {
+            let impostor = connection::impostor(&mut self.http, &answer).await;
+            return Err(CoordinatorError::NotACoordinator(impostor));
         }
         Err(error)
-    }
-
-    async fn answers_as_ollama(&mut self) -> bool {
-        let answer = self.http.get("/api/version").await;
-        answer.is_ok_and(|answer| {
-            let body = answer.json::<serde_json::Value>();
-            body.is_ok_and(|body| {
-                body.get("version")
-                    .is_some_and(serde_json::Value::is_string)
-            })
-        })
     }
 }
 
@@ -177,8 +182,14 @@ pub enum CoordinatorError {
         /// When to try again, if it said so.
         retry_after: Option<Duration>,
     },
+    /// This agent is too old for it.
+    #[error("{detail}; update ollama-agent on this machine")]
+    TooOld {
+        /// What it said, made fit for one line.
+        detail: String,
+    },
     /// Something else answers at its address.
-    #[error("{0}, not an Ollama Coordinator; a coordinator is usually on port 11400")]
+    #[error("something answers, but {0}")]
     NotACoordinator(Impostor),
 }
 
@@ -187,21 +198,19 @@ impl CoordinatorError {
     pub(crate) fn from_answer(answer: &HttpResponse) -> Self {
         answer::refusal(answer)
     }
-}
 
-/// What answers in place of a coordinator.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Impostor {
-    /// A model runtime.
-    #[error("what answers is Ollama")]
-    Ollama,
-    /// A web site, such as the login page of a network.
-    #[error("what answers is {0}")]
-    WebPage(WebPage),
-    /// Something else.
-    #[error("what answers (status {status}) is something else")]
-    Unknown {
-        /// The status it answered.
-        status: http::StatusCode,
-    },
+    /// Says on one line what is wrong and what to do about it.
+    pub(crate) fn explain(&self, coordinator: &BaseUrl) -> String {
+        match self {
+            Self::Unreachable(error) => impostor::explain(error, coordinator).to_string(),
+            Self::NotACoordinator(impostor) => impostor.explain(coordinator).to_string(),
+            Self::UnknownAgent
+            | Self::WrongSecret
+            | Self::DuplicateIdentity
+            | Self::Invalid { .. }
+            | Self::NotUpgraded
+            | Self::Busy { .. }
+            | Self::TooOld { .. } => error_chain(self),
+        }
+    }
 }

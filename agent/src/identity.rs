@@ -57,6 +57,26 @@ impl Identity {
         Ok(identity)
     }
 
+    /// Reads the identity in `state_dir`, if there is one, and changes nothing.
+    ///
+    /// # Errors
+    /// The file cannot be read, or makes no sense.
+    pub fn read(state_dir: &Path) -> Result<Option<Self>, IdentityError> {
+        let path = state_dir.join(FILE);
+        match std::fs::read(&path) {
+            Ok(bytes) => match Self::decode(&bytes) {
+                Some(identity) => Ok(Some(identity)),
+                None => Err(IdentityError::new(
+                    "understand",
+                    &path,
+                    io::ErrorKind::InvalidData.into(),
+                )),
+            },
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(source) => Err(IdentityError::new("read", &path, source)),
+        }
+    }
+
     /// Makes and keeps the identity that follows `self`, which another live process uses too.
     ///
     /// # Errors
@@ -141,6 +161,10 @@ struct StoredIdentity {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cloned_from: Option<AgentId>,
     created_at: String,
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind())
 }
 
 /// Renames `path` to a name that says when, and that was not taken in the last minute.

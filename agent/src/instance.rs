@@ -19,6 +19,20 @@ pub enum Instance {
     },
 }
 
+/// Whether a state directory is used, as others see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// An agent process uses it.
+    Running {
+        /// That process, when the lock file tells.
+        pid: Option<u32>,
+    },
+    /// Nobody does.
+    Free,
+    /// It cannot be found out.
+    Unknown,
+}
+
 /// Holds the lock on a state directory.
 #[derive(Debug)]
 #[must_use = "dropping it releases the lock"]
@@ -49,6 +63,26 @@ impl Instance {
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+}
+
+impl Instance {
+    /// Looks whether an agent uses `state_dir`. Nothing is made or written there.
+    pub fn look(state_dir: &Path) -> Use {
+        let file = match File::open(state_dir.join(FILE)) {
+            Ok(file) => file,
+            Err(error) => return unopened(error.kind()),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Use::Free,
+            Err(TryLockError::WouldBlock) => Use::Running { pid: holder(&file) },
+            Err(TryLockError::Error(_)) => Use::Unknown,
+        }
+    }
+}
+
+fn unopened(error: io::ErrorKind) -> Use {
+    let is_missing = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error);
+    if is_missing { Use::Free } else { Use::Unknown }
 }
 
 fn holder(file: &File) -> Option<u32> {

@@ -4,7 +4,7 @@
 //! (who this agent is, and that it is alone), `runtime` and [`system`] (what it can say),
 //! [`coordinator`] (how it says it), `session` (when it says it: a pure state machine and the loop
 //! around it), `tunnel` (carries the coordinator's requests to the runtime), [`status`] (the value that
-//! shows it), [`control`] and [`pause`] (what steers it), [`panel`] (the page that does), [`diagnosis`]
+//! shows it), [`control`] and [`pause`] (what steers it), [`panel`] (the page that does), [`doctor`]
 //! (what is broken), [`commands`] and [`local`] (the command line beside serving), `app` (the wiring).
 #![warn(missing_docs)]
 
@@ -14,7 +14,7 @@ pub mod commands;
 pub mod config;
 pub mod control;
 pub mod coordinator;
-pub mod diagnosis;
+pub mod doctor;
 pub mod identity;
 pub mod instance;
 pub mod local;

@@ -35,12 +35,12 @@ fn main() -> ExitCode {
     let ended = runtime.block_on(async {
         match invocation.command {
             Some(command) => command.run(&given).await,
-            None => serve(given).await,
+            None => serve(given).await.map(|()| 0),
         }
     });
     // A name lookup that hangs in the system must not hold up the exit.
     runtime.shutdown_background();
-    ended.map_or_else(|failure| report(&failure), |()| ExitCode::SUCCESS)
+    ended.map_or_else(|failure| report(&failure), ExitCode::from)
 }
 
 async fn serve(given: Given) -> Result<(), Failure> {

@@ -232,8 +232,8 @@ async fn show(State(Panel(panel)): State<Panel>, Query(shows): Query<Shows>) -> 
 async fn submit(State(Panel(panel)): State<Panel>, Form(sent): Form<Sent>) -> Response {
     match sent.action {
         Action::Test => {
-            let (form, diagnosis) = panel.desk.test(&sent).await;
-            panel.page(StatusCode::OK, form, diagnosis.map(page::Notice::Tried))
+            let (form, checks) = panel.desk.test(&sent).await;
+            panel.page(StatusCode::OK, form, checks.map(page::Notice::Tried))
         }
         Action::Save => match panel.desk.save(sent).await {
             Ok(Saved::Changed(config)) => {

@@ -22,12 +22,17 @@ mod unix;
 mod windows;
 
 #[cfg(target_os = "linux")]
-pub(crate) use self::linux::{graphics_cards, keep_little_unsent};
+pub(crate) use self::linux::{
+    graphics_cards, keep_little_unsent, ollama_service_host, service_entries,
+};
 #[cfg(all(unix, not(target_os = "linux")))]
-pub(crate) use self::macos::{graphics_cards, keep_little_unsent};
+pub(crate) use self::macos::{
+    graphics_cards, keep_little_unsent, ollama_service_host, service_entries,
+};
 #[cfg(unix)]
 pub(crate) use self::unix::{create_private_dir, make_private};
 #[cfg(windows)]
 pub(crate) use self::windows::{
-    create_private_dir, graphics_cards, keep_little_unsent, make_private,
+    create_private_dir, graphics_cards, keep_little_unsent, make_private, ollama_service_host,
+    service_entries,
 };

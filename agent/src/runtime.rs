@@ -162,7 +162,8 @@ fn tell(change: Change, client: &HttpClient, sight: &Sight, error: Option<&str>)
         Change::WasNeverThere => tracing::warn!(
             runtime.url = %runtime,
             error,
-            "Runtime did not answer; joining anyway, serving starts when it appears"
+            "Runtime did not answer; joining anyway, serving starts when it appears. Ollama is at \
+             https://ollama.com/download; ollama-agent doctor looks for a runtime elsewhere"
         ),
     }
 }

@@ -174,7 +174,10 @@ impl SessionLoop {
                 let report = self.sources.runtime.borrow_and_update().clone();
                 let paused = self.paused();
                 match self.conversation.register(report, paused).await {
-                    Ok(terms) => Event::Granted(terms),
+                    Ok(terms) => {
+                        self.narrator.clock(self.conversation.clock_ahead());
+                        Event::Granted(terms)
+                    }
                     Err(error) => self.failed(&error),
                 }
             }
@@ -237,6 +240,7 @@ impl SessionLoop {
             CoordinatorError::DuplicateIdentity => Failure::DuplicateIdentity,
             CoordinatorError::WrongSecret
             | CoordinatorError::Invalid { .. }
+            | CoordinatorError::TooOld { .. }
             | CoordinatorError::NotUpgraded => Failure::Refused,
         })
     }

@@ -20,7 +20,37 @@ pub use self::proxy::ProxyError;
 /// How a process makes its connections. The default never uses a proxy.
 #[derive(Debug, Clone, Default)]
 pub struct Dial {
-    proxies: Option<Arc<Matcher>>,
+    proxies: Option<Arc<Proxies>>,
+}
+
+#[derive(Debug)]
+struct Proxies {
+    matcher: Matcher,
+    /// The variables that name them.
+    variables: Variables,
+}
+
+/// The environment variables that name the proxies of both schemes.
+#[derive(Debug, Clone, Copy)]
+struct Variables {
+    https: &'static str,
+    http: &'static str,
+}
+
+impl Variables {
+    fn from_environment() -> Self {
+        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let first = |names: [&'static str; 4]| {
+            names
+                .into_iter()
+                .find(|name| is_set(name))
+                .unwrap_or(names[0])
+        };
+        Self {
+            https: first(["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
+            http: first(["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]),
+        }
+    }
 }
 
 /// A connection that was made.
@@ -44,19 +74,25 @@ pub struct SocketEnds {
 impl Dial {
     /// Uses the proxies that `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` name now.
     pub fn from_environment() -> Self {
-        Self::through(Matcher::from_env())
+        Self::through(Matcher::from_env(), Variables::from_environment())
     }
 
-    fn through(proxies: Matcher) -> Self {
+    fn through(matcher: Matcher, variables: Variables) -> Self {
         Self {
-            proxies: Some(Arc::new(proxies)),
+            proxies: Some(Arc::new(Proxies { matcher, variables })),
         }
     }
 
     /// Returns the proxy through which a server is reached, as a URL without credentials.
     pub fn proxy_of(&self, server: &BaseUrl) -> Option<String> {
-        let proxy = proxy::choose(self.proxies.as_deref()?, server)?;
-        Some(proxy::shown(proxy.uri()))
+        self.named_proxy_of(server).map(|(_variable, proxy)| proxy)
+    }
+
+    /// Returns the environment variable that names the proxy through which a server is reached, and
+    /// the proxy's URL without credentials.
+    pub fn named_proxy_of(&self, server: &BaseUrl) -> Option<(&'static str, String)> {
+        let chosen = proxy::choose(self.proxies.as_deref()?, server)?;
+        Some((chosen.variable, proxy::shown(chosen.proxy.uri())))
     }
 
     /// Connects to a server within a time.
@@ -67,10 +103,11 @@ impl Dial {
         let proxies = self.proxies.as_deref();
         let dialling = async {
             match proxies.and_then(|proxies| proxy::choose(proxies, server)) {
-                Some(proxy) => proxy::connect(&proxy, server, within)
+                Some(proxy::Chosen { proxy, variable }) => proxy::connect(&proxy, server, within)
                     .await
                     .map_err(|source| HttpError::Proxy {
                         proxy: proxy::shown(proxy.uri()),
+                        variable,
                         source,
                     }),
                 None => dial(&server.host, server.port, within).await,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
@@ -46,10 +46,12 @@ pub enum HttpError {
         source: io::Error,
     },
     /// The proxy that the environment names does not lead to the server.
-    #[error("the proxy {proxy} cannot be used")]
+    #[error("the proxy {proxy} ({variable}) cannot be used")]
     Proxy {
         /// Its URL, without credentials.
         proxy: String,
+        /// The environment variable that names it.
+        variable: &'static str,
         /// Why not.
         #[source]
         source: ProxyError,
@@ -119,6 +121,7 @@ pub struct HttpClient {
     dial: Dial,
     timeouts: HttpTimeouts,
     answer_limit: usize,
+    headers: HeaderMap,
     connection: Option<Connection>,
 }
 
@@ -144,6 +147,7 @@ impl HttpClient {
             dial: Dial::default(),
             timeouts,
             answer_limit: ANSWER_LIMIT,
+            headers: HeaderMap::new(),
             connection: None,
         }
     }
@@ -152,6 +156,13 @@ impl HttpClient {
     #[must_use]
     pub fn with_answer_limit(mut self, bytes: usize) -> Self {
         self.answer_limit = bytes;
+        self
+    }
+
+    /// Makes it send a header with every request.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
         self
     }
 
@@ -257,6 +268,9 @@ impl HttpClient {
             .uri(format!("{}{path}", self.base.prefix))
             .header(HOST, format!("{}:{}", self.base.host, self.base.port))
             .header(USER_AGENT, AGENT_NAME);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json");
         }

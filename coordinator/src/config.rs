@@ -14,6 +14,7 @@ pub mod storage;
 pub mod telemetry;
 
 use crate::commands::agents::AgentsArgs;
+use crate::commands::doctor::DoctorArgs;
 use crate::server::ServerLimits;
 use balancing::BalancingArgs;
 use lease::LeaseArgs;
@@ -35,12 +36,14 @@ Examples:
   ollama-coordinator --dev                 try it: loopback only, nothing kept, simulated
                                            runtimes where no real one answers
   ollama-coordinator agents                list the machines
+  ollama-coordinator doctor                find out what is wrong
 
 On another machine:
   ollama-agent --coordinator http://ADDRESS-OF-THIS-MACHINE:11400
 
 Exit codes: 0 stopped as asked, 1 unexpected failure, 2 unusable setting, 3 no coordinator
-answers, 6 another coordinator holds the data directory or the port, 78 the data directory was
+answers, 4 doctor found an error or there is no such agent, 5 agents --check found one that gets no
+requests, 6 another coordinator holds the data directory or the port, 78 the data directory was
 written by a newer version. Log levels: RUST_LOG, such as RUST_LOG=debug.";
 
 /// One URL for every machine that runs a language model.
@@ -61,6 +64,8 @@ pub struct Cli {
 pub enum Command {
     /// List the agents of a running coordinator
     Agents(AgentsArgs),
+    /// Find out what is wrong, here or with one agent; changes nothing
+    Doctor(DoctorArgs),
 }
 
 /// How to serve.

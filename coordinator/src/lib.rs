@@ -3,7 +3,8 @@
 //! Read in this order: [`config`] (what can be set), [`app`] (the only wiring), [`server`] (the
 //! accept loop), [`api`] (the management routes), [`registry`] (who is known, alive and routable),
 //! [`reach`] (dials agents back), [`storage`] (what survives), [`balancer`] and [`proxy`] (a
-//! request on its way to a model), [`commands`] (the command line beside serving).
+//! request on its way to a model), [`commands`] (the command line beside serving), `doctor` (what is
+//! wrong).
 #![warn(missing_docs)]
 
 pub mod api;
@@ -13,6 +14,7 @@ pub mod banner;
 pub mod commands;
 pub mod config;
 pub mod dashboard;
+mod doctor;
 pub mod feed;
 pub mod history;
 pub mod proxy;

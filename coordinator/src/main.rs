@@ -4,13 +4,16 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use ollama_coordinator::commands::agents;
+use ollama_coordinator::commands::agents::{self, Outcome};
+use ollama_coordinator::commands::ask::CommandError;
+use ollama_coordinator::commands::doctor;
 use ollama_coordinator::config::{Cli, Command};
 use ollama_coordinator_common::logging;
 use ollama_coordinator_common::shutdown::Shutdown;
 
 const UNEXPECTED: u8 = 1;
 const USAGE: u8 = 2;
+const DEGRADED: u8 = 5;
 
 /// With glibc's allocator a heartbeat costs up to two thirds more once a large fleet has been
 /// registered, because its free lists fragment. Elsewhere the system's allocator is used.
@@ -27,27 +30,29 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return report(UNEXPECTED, &error.into()),
     };
-    let failure = runtime.block_on(run(cli));
+    let ended = runtime.block_on(run(cli));
     // A name lookup that hangs in the system must not hold up the exit.
     runtime.shutdown_background();
-    failure.map_or(ExitCode::SUCCESS, |(code, error)| report(code, &error))
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err((code, error)) => report(code, &error),
+    }
 }
 
-/// Does what was asked for; returns the exit code and the error when it failed.
-async fn run(cli: Cli) -> Option<(u8, anyhow::Error)> {
+/// Does what was asked for; returns the exit code, with the error when it failed.
+async fn run(cli: Cli) -> Result<u8, (u8, anyhow::Error)> {
+    let failed = |error: CommandError| (error.exit_code(), error.into());
     match cli.command {
-        Some(Command::Agents(args)) => agents::run(args)
-            .await
-            .err()
-            .map(|error| (error.exit_code(), error.into())),
+        Some(Command::Agents(args)) => match agents::run(args).await.map_err(failed)? {
+            Outcome::Fine => Ok(0),
+            Outcome::Degraded => Ok(DEGRADED),
+        },
+        Some(Command::Doctor(args)) => doctor::run(args).await.map_err(failed),
         None => {
-            if let Err(error) = logging::init(cli.config.log_format.into()) {
-                return Some((USAGE, error.into()));
-            }
-            ollama_coordinator::run(cli.config, Shutdown::default())
-                .await
-                .err()
-                .map(|error| (error.exit_code(), error.into()))
+            logging::init(cli.config.log_format.into()).map_err(|error| (USAGE, error.into()))?;
+            let ended = ollama_coordinator::run(cli.config, Shutdown::default()).await;
+            ended.map_err(|error| (error.exit_code(), error.into()))?;
+            Ok(0)
         }
     }
 }

@@ -21,11 +21,15 @@ no coordinator is given, so there is nobody to register with
 
   The address is printed by `ollama-coordinator` when it starts.";
 
+/// The command that takes the settings, too.
+const DOCTOR: &str = "doctor";
+
 const AFTER_HELP: &str = "\
 Examples:
   ollama-agent --coordinator http://192.168.1.10:11400
   ollama-agent --coordinator gpu-hub --runtime 127.0.0.1:8080 --machine-name gpu-02
   ollama-agent config show --origin
+  ollama-agent doctor
 
 A flag wins over its environment variable, that wins over the settings file, that wins over the
 default. A variable that is set to nothing counts as not set.
@@ -42,8 +46,9 @@ OLLAMA_NUM_PARALLEL, when it is set as for Ollama, says how many requests Ollama
 Durations are written as 500ms, 5s, 2m or a number of seconds. Log levels are set by RUST_LOG.
 
 Exit status: 0 stopped as asked, 1 unexpected failure, 2 unusable flag or setting,
-3 no registration within --register-max-attempts, or no agent to ask, 6 another agent uses the state
-directory.
+3 no registration within --register-max-attempts, or no agent to ask; status: not connected, 4 status: no
+agent runs; doctor: something is broken, 6 another agent uses the state directory, 7 status: the runtime
+does not answer.
 ";
 
 /// Registers this machine's model runtime (Ollama, or any server with the OpenAI API) with an
@@ -97,17 +102,27 @@ impl Cli {
     pub(super) fn read(
         arguments: impl IntoIterator<Item = OsString>,
     ) -> Result<Invocation, clap::Error> {
-        let mut command = deaf_to_empty_variables(Self::command());
+        // The variables are read once, by the flags of the program itself.
+        let mut command = deaf_to_empty_variables(Self::command())
+            .mut_subcommand(DOCTOR, |doctor| {
+                doctor.mut_args(|arg| arg.env(Resettable::Reset))
+            });
         let matches = command.try_get_matches_from_mut(arguments)?;
-        let said_by = Setting::ALL
-            .into_iter()
-            .filter_map(|setting| Some((setting, origin(setting, &matches)?)));
+        let said_after = matches.subcommand_matches(DOCTOR);
+        let said_by = Setting::ALL.into_iter().filter_map(|setting| {
+            let after = said_after.and_then(|matches| origin(setting, matches));
+            Some((setting, after.or_else(|| origin(setting, &matches))?))
+        });
         let said_by = said_by.collect::<BTreeMap<_, _>>();
         let cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        let settings = match &cli.command {
+            Some(Command::Doctor(doctor)) => doctor.settings.clone().or(cli.settings),
+            Some(_) | None => cli.settings,
+        };
         let file = cli.settings_file;
         Ok(Invocation {
             command: cli.command,
-            given: Given::new(cli.settings, said_by, file),
+            given: Given::new(settings, said_by, file),
         })
     }
 }

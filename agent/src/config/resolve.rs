@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::dial::Dial;
 use ollama_coordinator_common::logging::LogFormat;
 
@@ -12,7 +13,10 @@ use super::{
     Args, Config, DEFAULT_PANEL_PORT, DEFAULT_REGISTER_RETRY, Link, Panel, Setting, Timing,
     machine_name, runtime_url,
 };
+use crate::platform;
 use crate::settings::{SettingsError, SettingsFile};
+
+const OLLAMA_HOST: &str = "OLLAMA_HOST";
 
 /// What flags and environment say. The settings file is read each time this is resolved.
 #[derive(Debug, Clone)]
@@ -123,15 +127,9 @@ impl Given {
     pub fn resolve_with(&self, file: &Args) -> Result<Resolved, ConfigError> {
         let args = self.args.clone().or(file.clone());
         let mut origins = self.origins(file);
-        let runtime = if let Some(runtime) = args.runtime {
-            runtime
-        } else {
-            let said = environment("OLLAMA_HOST");
-            if said.is_some() {
-                let variable = Origin::Environment("OLLAMA_HOST".to_owned());
-                origins.insert(Setting::Runtime, variable);
-            }
-            runtime_url::from_ollama_host(said.as_deref())?
+        let (runtime, ollama_host) = match args.runtime {
+            Some(runtime) => (runtime, None),
+            None => ollamas_own(&mut origins)?,
         };
         let said_by = origins.remove(&Setting::MachineName);
         let (machine_name, said_by) = choose_name(args.machine_name, said_by);
@@ -140,6 +138,7 @@ impl Given {
         let config = Config {
             coordinator: args.coordinator,
             runtime,
+            ollama_host,
             ollama_slots: environment("OLLAMA_NUM_PARALLEL").and_then(|slots| slots.parse().ok()),
             capacity: args.capacity,
             link: match args.advertise {
@@ -172,6 +171,29 @@ impl Given {
         origins.extend(self.said_by.clone());
         origins
     }
+}
+
+/// Finds the runtime where Ollama's own variable says, in this environment or in Ollama's service,
+/// else where Ollama is as installed; and returns what the variable said.
+fn ollamas_own(
+    origins: &mut BTreeMap<Setting, Origin>,
+) -> Result<(BaseUrl, Option<String>), ConfigError> {
+    let mut told_by = |origin: &str| {
+        origins.insert(Setting::Runtime, Origin::Environment(origin.to_owned()));
+    };
+    if let Some(said) = environment(OLLAMA_HOST) {
+        told_by(OLLAMA_HOST);
+        return Ok((runtime_url::from_ollama_host(Some(&said))?, Some(said)));
+    }
+    // A service that this agent cannot make sense of is Ollama's own affair.
+    let service = platform::ollama_service_host();
+    if let Some(said) = service
+        && let Ok(runtime) = runtime_url::from_ollama_host(Some(&said))
+    {
+        told_by("OLLAMA_HOST of ollama.service");
+        return Ok((runtime, Some(format!("{said} in ollama.service"))));
+    }
+    Ok((runtime_url::from_ollama_host(None)?, None))
 }
 
 fn choose_name(said: Option<String>, said_by: Option<Origin>) -> (String, Origin) {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use http::header::RETRY_AFTER;
+use ollama_coordinator_common::doctor::impostor::Impostor;
 use ollama_coordinator_common::http::HttpResponse;
-use ollama_coordinator_common::probe::WebPage;
 use ollama_coordinator_common::protocol::error::{ErrorCode, Problem};
 
-use super::{CoordinatorError, Impostor};
+use super::CoordinatorError;
 
 const MAX_DETAIL_CHARS: usize = 300;
 
@@ -22,6 +22,7 @@ pub(super) fn refusal(answer: &HttpResponse) -> CoordinatorError {
         ErrorCode::WrongSecret => CoordinatorError::WrongSecret,
         ErrorCode::DuplicateIdentity => CoordinatorError::DuplicateIdentity,
         ErrorCode::UpgradeRequired => CoordinatorError::NotUpgraded,
+        ErrorCode::AgentTooOld => CoordinatorError::TooOld { detail },
         ErrorCode::RequestTimeout
         | ErrorCode::RegistryFull
         | ErrorCode::StorageUnavailable
@@ -45,12 +46,7 @@ fn without_problem(answer: &HttpResponse) -> CoordinatorError {
     if is_temporary(answer) {
         return busy(answer, format!("status {}", answer.status));
     }
-    CoordinatorError::NotACoordinator(match WebPage::detect(answer) {
-        Some(page) => Impostor::WebPage(page),
-        None => Impostor::Unknown {
-            status: answer.status,
-        },
-    })
+    CoordinatorError::NotACoordinator(Impostor::behind(answer))
 }
 
 fn is_temporary(answer: &HttpResponse) -> bool {
@@ -113,6 +109,7 @@ mod tests {
     #[case(403, "wrong_secret", "another secret")]
     #[case(409, "duplicate_identity", "another process")]
     #[case(426, "upgrade_required", "reverse proxy")]
+    #[case(400, "agent_too_old", "because; update ollama-agent")]
     #[case(400, "address_not_allowed", "refuses: because")]
     #[case(503, "storage_unavailable", "cannot do this now: because")]
     #[case(503, "invented_later", "cannot do this now: because")]
@@ -161,7 +158,8 @@ mod tests {
         assert!(matches!(
             other,
             CoordinatorError::NotACoordinator(Impostor::Unknown {
-                status: StatusCode::NOT_FOUND
+                status: StatusCode::NOT_FOUND,
+                ..
             })
         ));
         assert!(

@@ -3,13 +3,13 @@
 use std::time::SystemTime;
 
 use maud::{DOCTYPE, Markup, html};
+use ollama_coordinator_common::doctor::{Answer, Check, CheckId, first_broken};
 
 use super::access::Refusal;
 use super::form::Field;
 use super::settings::Form;
 use super::summary::{Tone, facts, summary};
 use crate::config::{Origin, Setting};
-use crate::diagnosis::{Answer, Diagnosis, Step};
 use crate::status::AgentStatus;
 
 /// What came of what was just done.
@@ -18,7 +18,7 @@ pub(super) enum Notice {
     /// The settings are kept and in force.
     Saved,
     /// The coordinator was tried.
-    Tried(Diagnosis),
+    Tried(Vec<Check>),
 }
 
 /// Returns the whole page.
@@ -123,8 +123,8 @@ fn settings_section(form: &Form, notice: Option<&Notice>) -> Markup {
             form method="post" action="/settings" {
                 @for field in &form.fields {
                     (input(field))
-                    @if let (Setting::Coordinator, Some(Notice::Tried(diagnosis))) = (field.setting, notice) {
-                        (findings(diagnosis))
+                    @if let (Setting::Coordinator, Some(Notice::Tried(checks))) = (field.setting, notice) {
+                        (findings(checks))
                     }
                 }
                 @if let Some(is_on) = form.starts_at_login {
@@ -224,25 +224,24 @@ fn words(setting: Setting) -> Words {
     Words { label, help, kind }
 }
 
-fn findings(diagnosis: &Diagnosis) -> Markup {
-    let broken = diagnosis.broken();
+fn findings(checks: &[Check]) -> Markup {
+    let broken = first_broken(checks);
     html! {
         div #test .findings role="status" {
             p.notice.(if broken.is_some() { "bad" } else { "good" }) {
                 @match broken {
                     None => "The connection works.",
-                    Some(finding) => {
-                        strong { (step_name(finding.step)) ": " }
-                        (finding.detail) ". "
-                        (finding.remedy.as_deref().unwrap_or_default())
+                    Some(check) => {
+                        strong { (layer(check.id)) ": " }
+                        (check)
                     }
                 }
             }
             ol {
-                @for finding in &diagnosis.findings {
-                    li data-step=(finding.step.id()) class=(answer_class(finding.answer)) {
-                        span.answer { (answer_word(finding.answer)) }
-                        span { strong { (step_name(finding.step)) } " " (finding.detail) }
+                @for check in checks {
+                    li data-check=(check.id.name()) class=(answer_class(check.answer)) {
+                        span.answer { (check.answer.sign()) " " (answer_word(check.answer)) }
+                        span { strong { (layer(check.id)) } " " (check.found) }
                     }
                 }
             }
@@ -250,29 +249,36 @@ fn findings(diagnosis: &Diagnosis) -> Markup {
     }
 }
 
-fn step_name(step: Step) -> &'static str {
-    match step {
-        Step::Url => "URL",
-        Step::Dns => "Name",
-        Step::Proxy => "Proxy",
-        Step::Tcp => "Connection",
-        Step::Http => "HTTP",
-        Step::Coordinator => "Coordinator",
-    }
+/// Returns what a layer is called here.
+fn layer(id: CheckId) -> &'static str {
+    let layers = [
+        (CheckId::Settings, "URL"),
+        (CheckId::Name, "Name"),
+        (CheckId::Proxy, "Proxy"),
+        (CheckId::Tcp, "Connection"),
+        (CheckId::Http, "HTTP"),
+        (CheckId::Coordinator, "Coordinator"),
+        (CheckId::Version, "Version"),
+        (CheckId::Clock, "Clock"),
+    ];
+    let named = layers.into_iter().find(|(layer, _)| *layer == id);
+    named.map_or(id.name(), |(_, name)| name)
 }
 
 fn answer_word(answer: Answer) -> &'static str {
     match answer {
-        Answer::Yes => "✓ works",
-        Answer::No => "✗ broken",
-        Answer::Unknown => "? unknown",
+        Answer::Ok => "works",
+        Answer::Warning => "works, but",
+        Answer::Error => "broken",
+        Answer::Unknown => "unknown",
     }
 }
 
 fn answer_class(answer: Answer) -> &'static str {
     match answer {
-        Answer::Yes => "yes",
-        Answer::No => "no",
+        Answer::Ok => "yes",
+        Answer::Warning => "warning",
+        Answer::Error => "no",
         Answer::Unknown => "unknown",
     }
 }

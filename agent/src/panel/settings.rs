@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use ollama_coordinator_common::base_url::BaseUrl;
+use ollama_coordinator_common::dial::Dial;
+use ollama_coordinator_common::doctor::{Check, CheckId, connection};
 use parking_lot::Mutex;
 
 use super::form::{self, Field, Sent};
 use crate::autostart::{self, Start};
-use crate::config::{Args, Config, ConfigError, Given, Setting};
-use crate::diagnosis::{Diagnosis, try_coordinator};
+use crate::config::{Args, Config, ConfigError, DEFAULT_COORDINATOR_PORT, Given, Setting};
+use crate::doctor::TIMEOUTS;
 use crate::error_chain;
 use crate::settings::SettingsFile;
 
@@ -54,7 +57,7 @@ impl SettingsDesk {
     }
 
     /// Tries the coordinator of a form, without keeping anything.
-    pub(super) async fn test(&self, sent: &Sent) -> (Form, Option<Diagnosis>) {
+    pub(super) async fn test(&self, sent: &Sent) -> (Form, Option<Vec<Check>>) {
         let mut form = self.form().await;
         form::fill(&mut form.fields, sent);
         let mut fields = form.fields.iter();
@@ -62,9 +65,8 @@ impl SettingsDesk {
         let Some(coordinator) = coordinator.filter(|field| !field.value.is_empty()) else {
             return (form, None);
         };
-        let dial = ollama_coordinator_common::dial::Dial::from_environment();
-        let diagnosis = try_coordinator(&coordinator.value, &dial).await;
-        (form, Some(diagnosis))
+        let checks = try_coordinator(&coordinator.value).await;
+        (form, Some(checks))
     }
 
     /// Keeps the settings of a form.
@@ -87,6 +89,21 @@ impl SettingsDesk {
             })
         })
         .await
+    }
+}
+
+/// Looks at the way to a coordinator, layer by layer.
+async fn try_coordinator(url: &str) -> Vec<Check> {
+    match BaseUrl::parse(url.trim(), DEFAULT_COORDINATOR_PORT) {
+        Ok(server) => {
+            let dial = Dial::from_environment();
+            connection::look(&server, &dial, TIMEOUTS).await.checks
+        }
+        Err(error) => vec![
+            Check::error(CheckId::Settings, error.to_string()).with_remedy(
+                "write it as the coordinator prints it, such as http://192.168.1.10:11400",
+            ),
+        ],
     }
 }
 

@@ -1,18 +1,30 @@
-//! Linux: AMD's graphics cards as the kernel lists them in `/sys/class/drm`; sockets.
+//! Linux: AMD's graphics cards as the kernel lists them in `/sys/class/drm`; sockets; what systemd
+//! tells Ollama.
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ollama_coordinator_common::protocol::system::Gpu;
 use ollama_coordinator_common::protocol::tunnel::{NOT_SENT, PING_EVERY, PING_TIMEOUT};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
+use crate::config::config_home;
 use crate::system::GpuReading;
 
 const CARDS: &str = "/sys/class/drm";
 const AMD: &str = "0x1002";
+/// Where units are, the ones that win last.
+const UNITS: [&str; 3] = [
+    "/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/etc/systemd/system",
+];
+const STARTED: &str = "/etc/systemd/system/multi-user.target.wants/ollama-agent.service";
+const STARTED_FOR_USER: &str = "systemd/user/default.target.wants/ollama-agent.service";
+const OLLAMA_UNIT: &str = "ollama.service";
+const OLLAMA_HOST: &str = "OLLAMA_HOST=";
 
 /// Returns the cards that the kernel's own files describe, or `None` without a graphics subsystem.
 ///
@@ -27,6 +39,54 @@ pub(crate) fn keep_little_unsent(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_user_timeout(Some(PING_EVERY + PING_TIMEOUT))?;
     socket.set_tcp_notsent_lowat(NOT_SENT)
+}
+
+/// Returns the entries by which systemd starts the agent, of the machine and of this user.
+pub(crate) fn service_entries() -> Vec<PathBuf> {
+    let user = config_home().map(|home| home.join(STARTED_FOR_USER));
+    [PathBuf::from(STARTED)].into_iter().chain(user).collect()
+}
+
+/// Returns `OLLAMA_HOST` as Ollama's own service has it, which this process does not see.
+pub(crate) fn ollama_service_host() -> Option<String> {
+    ollama_host_in(&UNITS.map(Path::new))
+}
+
+fn ollama_host_in(units: &[&Path]) -> Option<String> {
+    // A whole unit replaces those before it; changes add up.
+    let mut whole = units.iter().rev().map(|units| units.join(OLLAMA_UNIT));
+    let whole = whole.find(|path| path.exists());
+    let changes = units
+        .iter()
+        .map(|units| units.join(format!("{OLLAMA_UNIT}.d")));
+    let mut changes: Vec<_> = changes
+        .filter_map(|directory| fs::read_dir(directory).ok())
+        .flat_map(|entries| entries.filter_map(Result::ok))
+        .map(|entry| entry.path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "conf")
+        })
+        .collect();
+    changes.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
+    let texts = whole
+        .into_iter()
+        .chain(changes)
+        .filter_map(|path| fs::read_to_string(path).ok());
+    texts.filter_map(|text| ollama_host_of(&text)).next_back()
+}
+
+/// Reads `Environment="OLLAMA_HOST=0.0.0.0:8080"`, with or without quotes, among others.
+fn ollama_host_of(unit: &str) -> Option<String> {
+    let lines = unit
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Environment="));
+    let words = lines.flat_map(str::split_whitespace);
+    let mut values = words.filter_map(|word| {
+        let word = word.trim_matches(['"', '\'']);
+        word.strip_prefix(OLLAMA_HOST)
+    });
+    values.rfind(|value| !value.is_empty()).map(str::to_owned)
 }
 
 fn cards_in(root: &Path) -> Option<Vec<GpuReading>> {
@@ -110,6 +170,25 @@ mod tests {
             temperature_celsius: Some(51.0),
         };
         assert_eq!(cards, [expected]);
+    }
+
+    #[test]
+    fn what_systemd_tells_ollama_is_read_as_systemd_does() {
+        let root = tempfile::tempdir().unwrap();
+        let [usr, etc] = ["usr", "etc"].map(|name| root.path().join(name));
+        let units = [usr.as_path(), etc.as_path()];
+        fs::create_dir_all(etc.join("ollama.service.d")).unwrap();
+        fs::create_dir_all(&usr).unwrap();
+        assert_eq!(ollama_host_in(&units), None);
+
+        let unit = "[Service]\nEnvironment=\"PATH=/usr/bin\" OLLAMA_HOST=127.0.0.1:1\n";
+        fs::write(usr.join("ollama.service"), unit).unwrap();
+        assert_eq!(ollama_host_in(&units).as_deref(), Some("127.0.0.1:1"));
+
+        let change = "[Service]\nEnvironment=\"OLLAMA_HOST=0.0.0.0:8080\"\n";
+        fs::write(etc.join("ollama.service.d/override.conf"), change).unwrap();
+        fs::write(etc.join("ollama.service.d/override.conf.orig"), unit).unwrap();
+        assert_eq!(ollama_host_in(&units).as_deref(), Some("0.0.0.0:8080"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Windows: a user's profile is private already, so nothing is restricted further.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tokio::net::TcpStream;
 
@@ -27,4 +27,14 @@ pub(crate) fn graphics_cards() -> Option<Vec<GpuReading>> {
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere it may fail")]
 pub(crate) fn keep_little_unsent(_stream: &TcpStream) -> io::Result<()> {
     Ok(())
+}
+
+/// Returns nothing: its variables are those of the user, which this process has too.
+pub(crate) fn ollama_service_host() -> Option<String> {
+    None
+}
+
+/// Returns nothing: services are not files here.
+pub(crate) fn service_entries() -> Vec<PathBuf> {
+    Vec::new()
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::id::{AgentId, InstanceId, SessionId};
 use ollama_coordinator_common::protocol::heartbeat::{HeartbeatRequest, HeartbeatResponse};
@@ -12,7 +13,7 @@ use ollama_coordinator_common::protocol::pause::Paused;
 use ollama_coordinator_common::protocol::register::{LeaseTerms, RegisterRequest};
 use ollama_coordinator_common::protocol::runtime::{RuntimeKind, RuntimeReport, RuntimeStatus};
 use ollama_coordinator_common::protocol::system::{Metrics, SystemInfo};
-use ollama_coordinator_common::protocol::view::UnroutableReason;
+use ollama_coordinator_common::protocol::view::{AgentView, UnroutableReason};
 use ollama_coordinator_common::secret::AgentSecret;
 use tokio::sync::watch;
 
@@ -98,6 +99,11 @@ impl Conversation {
     /// Returns who talks: the id, what proves it, and the session.
     pub(super) fn speaker(&self) -> (AgentId, &AgentSecret, SessionId) {
         (self.identity.agent_id, &self.identity.secret, self.session)
+    }
+
+    /// Returns how many seconds the coordinator's clock is ahead, as it said last.
+    pub(super) fn clock_ahead(&self) -> Option<i64> {
+        self.client.clock_ahead()
     }
 
     pub(super) fn disconnect(&mut self) {
@@ -228,12 +234,14 @@ impl Conversation {
     /// Makes a new identity; it is used even if it cannot be kept, else two processes would go on
     /// displacing each other.
     pub(super) async fn replace_identity(&mut self) {
+        let other = self.client.view(self.identity.agent_id).await;
         let (old, state_dir) = (self.identity.clone(), self.state_dir.clone());
         let minted = tokio::task::spawn_blocking(move || old.mint_replacement(&state_dir)).await;
         let (identity, kept) = minted.expect("making an identity does not panic");
         tracing::warn!(
             agent.id = %identity.agent_id,
             cloned_from = %self.identity.agent_id,
+            other = other.map(|other| told(&other, Utc::now())),
             "Another process uses this identity (a copied disk or state directory?); made a new one"
         );
         if let Err(error) = kept {
@@ -256,6 +264,18 @@ impl Conversation {
             .say_goodbye(credentials, self.session, timeout)
             .await
     }
+}
+
+/// Says who it is that uses the same identity.
+fn told(other: &AgentView, now: DateTime<Utc>) -> String {
+    let seconds = now
+        .signed_duration_since(other.last_seen)
+        .num_seconds()
+        .max(0);
+    format!(
+        "{} at {}, seen {seconds} s ago",
+        other.machine_name, other.ip_address
+    )
 }
 
 /// Returns the address under which the coordinator reaches the runtime: the runtime's own when it

@@ -4,14 +4,13 @@ use std::mem::{Discriminant, discriminant};
 use std::time::Duration;
 
 use ollama_coordinator_common::base_url::BaseUrl;
-use ollama_coordinator_common::http::HttpError;
+use ollama_coordinator_common::doctor::connection::clock_skew;
 use ollama_coordinator_common::protocol::view::UnroutableReason;
 use tokio::time::Instant;
 
 use super::state::{Action, Session};
 use crate::config::Config;
 use crate::coordinator::CoordinatorError;
-use crate::error_chain;
 
 /// The tries of an outage that are told one by one.
 const TOLD_TRIES: [u32; 3] = [1, 2, 5];
@@ -30,6 +29,7 @@ pub(super) struct Narrator {
     last_kind: Option<ErrorKind>,
     was_registered: bool,
     unroutable: Option<UnroutableReason>,
+    is_clock_off: bool,
 }
 
 impl Narrator {
@@ -42,6 +42,7 @@ impl Narrator {
             last_kind: None,
             was_registered: false,
             unroutable: None,
+            is_clock_off: false,
         }
     }
 
@@ -55,7 +56,7 @@ impl Narrator {
 
     /// Remembers why the message before the next step failed.
     pub(super) fn failed(&mut self, error: &CoordinatorError) {
-        self.last_error = Some(explained(error));
+        self.last_error = Some(error.explain(&self.coordinator));
         self.last_kind = Some(discriminant(error));
     }
 
@@ -71,6 +72,18 @@ impl Narrator {
             tracing::warn!(%reason, "The coordinator sends no requests here");
         } else {
             tracing::info!("The coordinator sends requests here");
+        }
+    }
+
+    /// Tells once that this machine's clock and the coordinator's differ.
+    pub(super) fn clock(&mut self, coordinator_ahead: Option<i64>) {
+        let Some(ahead) = coordinator_ahead else {
+            return;
+        };
+        let skew = clock_skew(ahead);
+        let was_off = std::mem::replace(&mut self.is_clock_off, skew.is_some());
+        if let Some(skew) = skew.filter(|_| !was_off) {
+            tracing::warn!(skew, "Clocks differ");
         }
     }
 
@@ -164,26 +177,6 @@ fn shown(duration: Duration) -> String {
     humantime::format_duration(Duration::from_millis(tenths * 100)).to_string()
 }
 
-/// Returns the chain of causes, and a question that often helps.
-fn explained(error: &CoordinatorError) -> String {
-    let chain = error_chain(error);
-    match error {
-        CoordinatorError::Unreachable(HttpError::Connect { source, .. })
-            if source.kind() == std::io::ErrorKind::ConnectionRefused =>
-        {
-            format!("{chain} – is it running?")
-        }
-        CoordinatorError::Unreachable(_)
-        | CoordinatorError::UnknownAgent
-        | CoordinatorError::WrongSecret
-        | CoordinatorError::DuplicateIdentity
-        | CoordinatorError::Invalid { .. }
-        | CoordinatorError::NotUpgraded
-        | CoordinatorError::Busy { .. }
-        | CoordinatorError::NotACoordinator(_) => chain,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,20 +214,5 @@ mod tests {
         assert!(!outage.is_worth_a_line(8, first, now));
         assert!(outage.is_worth_a_line(9, second, now));
         assert!(!outage.is_worth_a_line(10, second, now));
-    }
-
-    #[test]
-    fn refused_connection_asks_whether_it_is_running() {
-        let source = std::io::ErrorKind::ConnectionRefused.into();
-        let addr = "127.0.0.1:11400".parse().unwrap();
-        let error = CoordinatorError::from(HttpError::Connect { addr, source });
-
-        let text = explained(&error);
-
-        assert_eq!(
-            text,
-            "no answer from the coordinator: connecting to 127.0.0.1:11400 failed: connection \
-             refused – is it running?"
-        );
     }
 }

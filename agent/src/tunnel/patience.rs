@@ -104,6 +104,7 @@ impl Patience {
             | CoordinatorError::DuplicateIdentity
             | CoordinatorError::Invalid { .. }
             | CoordinatorError::NotUpgraded
+            | CoordinatorError::TooOld { .. }
             | CoordinatorError::NotACoordinator(_) => self.after_refusal(),
         }
     }

@@ -7,6 +7,7 @@
 
 mod cli;
 mod config;
+mod first_failures;
 mod identity;
 mod panel;
 mod pause;

@@ -29,7 +29,7 @@ async fn agent_waits_for_a_coordinator_that_is_not_there_yet() {
         .wait_for(|s| matches!(s.phase, Phase::Connected { .. }))
         .await;
     let error = waiting.last_error.unwrap();
-    assert!(error.contains("is it running?"), "{error}");
+    assert!(error.contains("no coordinator runs here"), "{error}");
     assert_eq!(connected.last_error, None);
 }
 
@@ -305,7 +305,10 @@ async fn agent_keeps_trying_long_after_its_lease_ran_out() {
     Answer::Text(200, "text/html", "<html><title>Campus login</title></html>"),
     "a web page (title \"Campus login\"), not an Ollama Coordinator"
 )]
-#[case::nonsense(Answer::Text(200, "application/json", "[1, 2"), "something else")]
+#[case::nonsense(
+    Answer::Text(200, "application/json", "[1, 2"),
+    "not an Ollama Coordinator (status 200 OK)"
+)]
 #[tokio::test]
 async fn refusal_is_shown_and_tried_again(#[case] answer: Answer, #[case] expected: &str) {
     let mut coordinator = FakeCoordinator::start();
@@ -330,7 +333,7 @@ async fn ollama_in_place_of_a_coordinator_is_named() {
     let refused = agent.wait_for(|status| status.last_error.is_some()).await;
     let error = refused.last_error.unwrap();
     assert!(
-        error.contains("what answers is Ollama, not an Ollama Coordinator"),
+        error.contains("it is Ollama, not an Ollama Coordinator"),
         "{error}"
     );
 }
@@ -348,6 +351,9 @@ async fn limited_attempts_end_the_agent() {
         matches!(error, AgentError::AttemptsUsed { attempts: 3, .. }),
         "{error:?}"
     );
-    assert!(error.to_string().contains("is it running?"), "{error}");
+    assert!(
+        error.to_string().contains("no coordinator runs here"),
+        "{error}"
+    );
     assert_eq!(error.exit_code(), 3);
 }

@@ -8,11 +8,11 @@ use http::header::{HOST, PROXY_AUTHORIZATION};
 use http::{Request, StatusCode, Uri};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
-use hyper_util::client::proxy::matcher::{Intercept, Matcher};
+use hyper_util::client::proxy::matcher::Intercept;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::{Dialled, dial};
+use super::{Dialled, Proxies, dial};
 use crate::base_url::BaseUrl;
 use crate::http::HttpError;
 
@@ -50,14 +50,24 @@ fn hint(status: StatusCode) -> &'static str {
     }
 }
 
+/// The proxy that leads to a server.
+pub(super) struct Chosen {
+    pub(super) proxy: Intercept,
+    /// The environment variable that names it.
+    pub(super) variable: &'static str,
+}
+
 /// Returns the proxy that leads to a server, or `None` when it is reached directly.
-pub(super) fn choose(proxies: &Matcher, server: &BaseUrl) -> Option<Intercept> {
+pub(super) fn choose(proxies: &Proxies, server: &BaseUrl) -> Option<Chosen> {
     if is_near(&server.host) {
         return None;
     }
-    ["https", "http"].into_iter().find_map(|scheme| {
+    let variables = proxies.variables;
+    let schemes = [("https", variables.https), ("http", variables.http)];
+    schemes.into_iter().find_map(|(scheme, variable)| {
         let uri = format!("{scheme}://{}:{}/", server.host, server.port);
-        proxies.intercept(&uri.parse().ok()?)
+        let proxy = proxies.matcher.intercept(&uri.parse().ok()?)?;
+        Some(Chosen { proxy, variable })
     })
 }
 

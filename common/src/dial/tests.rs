@@ -5,6 +5,11 @@ use tokio::net::TcpListener;
 
 const WITHIN: Duration = Duration::from_secs(20);
 
+const VARIABLES: Variables = Variables {
+    https: "HTTPS_PROXY",
+    http: "HTTP_PROXY",
+};
+
 fn url(text: &str) -> BaseUrl {
     BaseUrl::parse(text, 11400).unwrap()
 }
@@ -32,7 +37,7 @@ fn proxy_leads_out_of_the_network_and_not_where_it_is_excepted(
         .no("internal.example.org, 198.51.100.0/24")
         .build();
 
-    let proxy = Dial::through(proxies).proxy_of(&url(server));
+    let proxy = Dial::through(proxies, VARIABLES).proxy_of(&url(server));
 
     assert_eq!(proxy.as_deref(), expected);
 }
@@ -45,7 +50,7 @@ fn https_proxy_comes_first(
     #[case] proxies: hyper_util::client::proxy::matcher::Builder,
     #[case] expected: &str,
 ) {
-    let proxy = Dial::through(proxies.build()).proxy_of(&url("hub.example.org"));
+    let proxy = Dial::through(proxies.build(), VARIABLES).proxy_of(&url("hub.example.org"));
 
     assert_eq!(proxy.as_deref(), Some(expected));
 }
@@ -54,7 +59,7 @@ fn https_proxy_comes_first(
 async fn through_proxy(answer: &'static [u8]) -> (Result<Dialled, HttpError>, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = format!("http://me:pass%20word@{}", listener.local_addr().unwrap());
-    let dial = Dial::through(Matcher::builder().https(proxy).build());
+    let dial = Dial::through(Matcher::builder().https(proxy).build(), VARIABLES);
     let server = url("hub.example.org");
     let proxying = async {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -117,11 +122,14 @@ async fn proxy_that_does_not_lead_on_is_named_without_its_credentials(
 
 #[tokio::test]
 async fn proxy_of_another_kind_is_refused() {
-    let dial = Dial::through(Matcher::builder().all("socks5://127.0.0.1:1").build());
+    let dial = Dial::through(
+        Matcher::builder().all("socks5://127.0.0.1:1").build(),
+        VARIABLES,
+    );
 
     let error = dial.connect(&url("hub.example.org"), WITHIN).await;
 
-    let HttpError::Proxy { proxy, source } = error.unwrap_err() else {
+    let HttpError::Proxy { proxy, source, .. } = error.unwrap_err() else {
         panic!("no proxy was used");
     };
     assert_eq!(proxy, "socks5://127.0.0.1:1");

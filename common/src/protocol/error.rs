@@ -26,6 +26,8 @@ pub enum ErrorCode {
     WrongSecret,
     /// Another live process uses this id: make a new one.
     DuplicateIdentity,
+    /// The agent is older than the oldest one that the coordinator understands: update it.
+    AgentTooOld,
     /// The registry holds as many agents as it may.
     RegistryFull,
     /// The change could not be made durable and was not made.

@@ -7,6 +7,7 @@ use axum::extract::State;
 use chrono::{DateTime, Utc};
 use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::id::InstanceId;
+use ollama_coordinator_common::version;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -21,6 +22,8 @@ pub struct About {
     /// Its version.
     #[schema(value_type = String)]
     version: &'static str,
+    /// The oldest agent that it understands.
+    oldest_agent: String,
     /// This run of the process.
     instance_id: InstanceId,
     /// When it started.
@@ -62,6 +65,7 @@ pub async fn get_about(
     let history = spans.into_iter().flatten().map(HistorySpan::from);
     Json(About {
         version: env!("CARGO_PKG_VERSION"),
+        oldest_agent: version::OLDEST_AGENT.to_string(),
         instance_id: registry.instance_id(),
         started_at: process.started_at,
         addresses: for_other_machines(process.local),

@@ -92,6 +92,7 @@ fn new_agent(
     request: RegisterRequest,
 ) -> Result<NewAgent, ApiError> {
     validate::registration(&request)?;
+    validate::agent_version(request.agent_version.as_deref())?;
     let ip_address = match request.link {
         LinkKind::Direct => address::resolve(request.ip_address, request.port, peer),
         // Nothing is dialled, so the address is only shown.

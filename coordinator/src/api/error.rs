@@ -42,6 +42,9 @@ pub enum ApiError {
     /// Another live process uses the id.
     #[error("another live process uses this id")]
     DuplicateIdentity,
+    /// The agent's version is not understood.
+    #[error("the agent is too old")]
+    AgentTooOld(String),
     /// The registry is full.
     #[error("the registry holds {0} agents, the most it may")]
     RegistryFull(usize),
@@ -83,7 +86,7 @@ impl ApiError {
     /// Returns the HTTP status.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Invalid(_) | Self::Address(_) => StatusCode::BAD_REQUEST,
+            Self::Invalid(_) | Self::Address(_) | Self::AgentTooOld(_) => StatusCode::BAD_REQUEST,
             Self::UnknownAgent | Self::UnknownRequest | Self::NotFound => StatusCode::NOT_FOUND,
             Self::WrongSecret => StatusCode::FORBIDDEN,
             Self::DuplicateIdentity => StatusCode::CONFLICT,
@@ -106,6 +109,7 @@ impl ApiError {
             Self::UnknownRequest => ErrorCode::UnknownRequest,
             Self::WrongSecret => ErrorCode::WrongSecret,
             Self::DuplicateIdentity => ErrorCode::DuplicateIdentity,
+            Self::AgentTooOld(_) => ErrorCode::AgentTooOld,
             Self::RegistryFull(_) => ErrorCode::RegistryFull,
             Self::Storage(_) => ErrorCode::StorageUnavailable,
             Self::PayloadTooLarge(_) => ErrorCode::PayloadTooLarge,
@@ -126,6 +130,7 @@ impl ApiError {
             Self::UnknownRequest => "No request has this id",
             Self::WrongSecret => "Wrong secret",
             Self::DuplicateIdentity => "Another live process uses this id",
+            Self::AgentTooOld(_) => "The agent is too old",
             Self::RegistryFull(_) => "The registry is full",
             Self::Storage(_) => "The change could not be stored",
             Self::PayloadTooLarge(_) => "The body is too large",
@@ -166,6 +171,7 @@ impl ApiError {
             Self::DuplicateIdentity => "Another live process uses this id, as after copying a \
                 disk. Make a new id and register with that."
                 .to_owned(),
+            Self::AgentTooOld(detail) => detail.clone(),
             Self::RegistryFull(most) => format!("It holds {most} agents. Remove some."),
             Self::Storage(_) => "Nothing was changed. The coordinator keeps trying to reach its \
                 disk; try again in a moment."

@@ -9,6 +9,7 @@ use ollama_coordinator_common::protocol::register::RegisterRequest;
 use ollama_coordinator_common::protocol::runtime::{Model, RuntimeReport};
 use ollama_coordinator_common::protocol::system::{Metrics, SystemInfo};
 use ollama_coordinator_common::protocol::view::PatchAgentRequest;
+use ollama_coordinator_common::version::{self, Version};
 
 use super::error::ApiError;
 
@@ -41,6 +42,17 @@ pub fn registration(request: &RegisterRequest) -> Result<(), ApiError> {
         rules.system(system);
     }
     rules.verdict()
+}
+
+/// Refuses an agent that is too old to be understood. One that does not tell its version in numbers
+/// is none of ours and is taken as it is.
+pub fn agent_version(told: Option<&str>) -> Result<(), ApiError> {
+    match told.and_then(Version::parse) {
+        Some(agent) if agent < version::OLDEST_AGENT => Err(ApiError::AgentTooOld(
+            version::too_old(&agent.to_string(), version::OWN, version::OLDEST_AGENT),
+        )),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Checks a heartbeat.

@@ -5,38 +5,38 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
-use ollama_coordinator_common::base_url::{BaseUrl, InvalidBaseUrl};
-use ollama_coordinator_common::http::{HttpClient, HttpError, HttpTimeouts};
 use ollama_coordinator_common::protocol::view::AgentView;
 use serde::Serialize;
 
-use crate::config::listen::DEFAULT_PORT;
+use self::filter::{Filter, Order};
+use self::table::Width;
+use super::ask::{CommandError, UrlArgs, client, fetch};
 
+pub mod filter;
 pub mod table;
 
-const TIMEOUTS: HttpTimeouts = HttpTimeouts {
-    connect: Duration::from_secs(3),
-    answer: Duration::from_secs(10),
-};
-/// A list of the largest fleet with many models on each machine.
-const ANSWER_LIMIT: usize = 64 * 1024 * 1024;
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 const CLEAR_SCREEN: &str = "\x1b[2J\x1b[H";
 
 /// Which coordinator to ask, and how to show the answer.
 #[derive(Debug, Clone, Args)]
 pub struct AgentsArgs {
-    /// URL of the coordinator
-    #[arg(
-        long,
-        env = "OLLAMA_COORDINATOR_URL",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:11400"
-    )]
-    pub url: String,
+    /// Which coordinator to ask.
+    #[command(flatten)]
+    pub coordinator: UrlArgs,
     /// How to show them
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
+    /// Show only these, such as `state=offline`, `gpu~a6000` or `label.room=101`; separated by
+    /// commas: those for which all is true
+    #[arg(long, value_name = "FILTER", value_delimiter = ',')]
+    pub filter: Vec<Filter>,
+    /// The order in which to show them
+    #[arg(long, value_enum, default_value_t)]
+    pub sort: Order,
+    /// Exit with 5 when one that is shown gets no requests
+    #[arg(long, conflicts_with = "watch")]
+    pub check: bool,
     /// Keep showing them: redraws a terminal, else writes one line of JSON a second
     #[arg(long)]
     pub watch: bool,
@@ -48,49 +48,21 @@ pub enum Output {
     /// A table for people.
     #[default]
     Table,
+    /// The table with more of each agent.
+    Wide,
     /// JSON for programs.
     Json,
+    /// Values between tabs, the titles first.
+    Tsv,
 }
 
-/// Why the agents could not be shown.
-#[derive(Debug, thiserror::Error)]
-pub enum AgentsError {
-    /// The URL cannot be used.
-    #[error(transparent)]
-    Url(#[from] InvalidBaseUrl),
-    /// No coordinator answers.
-    #[error(
-        "no coordinator answers at {url}; start one with `ollama-coordinator`, or name it with --url"
-    )]
-    Unreachable {
-        /// Where it was looked for.
-        url: String,
-        /// The layer that broke.
-        #[source]
-        source: HttpError,
-    },
-    /// Something else answers.
-    #[error("{url} answers, but it is not an Ollama Coordinator (status {status})")]
-    NotACoordinator {
-        /// Where it was looked for.
-        url: String,
-        /// What it answered.
-        status: u16,
-    },
-    /// The output cannot be written.
-    #[error("cannot write the output")]
-    Output(#[from] io::Error),
-}
-
-impl AgentsError {
-    /// Returns the exit code that the help text promises.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Url(_) => 2,
-            Self::Unreachable { .. } | Self::NotACoordinator { .. } => 3,
-            Self::Output(_) => 1,
-        }
-    }
+/// How the agents that were shown are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// As they should be, or nobody asked.
+    Fine,
+    /// One gets no requests, and `--check` was given.
+    Degraded,
 }
 
 /// What `-o json` prints. Fields are only ever added.
@@ -102,25 +74,41 @@ struct Listing<'a> {
 }
 
 /// Shows the agents, once or until interrupted.
-pub async fn run(args: AgentsArgs) -> Result<(), AgentsError> {
-    let base = BaseUrl::parse(&args.url, DEFAULT_PORT)?;
-    let mut client = HttpClient::new(base, TIMEOUTS).with_answer_limit(ANSWER_LIMIT);
+pub async fn run(args: AgentsArgs) -> Result<Outcome, CommandError> {
+    let mut client = client(args.coordinator.base()?);
     let mut outage = Outage::default();
     loop {
-        match fetch(&mut client).await {
-            Ok(agents) => match show(&agents, &args) {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-                shown => {
-                    shown?;
-                    outage = Outage::Over;
+        match fetch::<Vec<AgentView>>(&mut client, "/api/agents").await {
+            Ok(agents) => {
+                let agents = chosen(agents, &args);
+                match show(&agents, &args) {
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                        return Ok(Outcome::Fine);
+                    }
+                    shown => shown?,
                 }
-            },
+                outage = Outage::Over;
+                if !args.watch {
+                    return Ok(outcome(&agents, &args));
+                }
+            }
             Err(error) => outage = outage.go_on(error)?,
         }
-        if !args.watch {
-            return Ok(());
-        }
         tokio::time::sleep(WATCH_INTERVAL).await;
+    }
+}
+
+fn chosen(mut agents: Vec<AgentView>, args: &AgentsArgs) -> Vec<AgentView> {
+    agents.retain(|agent| args.filter.iter().all(|filter| filter.matches(agent)));
+    args.sort.sort(&mut agents);
+    agents
+}
+
+fn outcome(agents: &[AgentView], args: &AgentsArgs) -> Outcome {
+    if args.check && agents.iter().any(|agent| !agent.routable) {
+        Outcome::Degraded
+    } else {
+        Outcome::Fine
     }
 }
 
@@ -138,7 +126,7 @@ enum Outage {
 
 impl Outage {
     /// Says once that an answer is missing; without any answer so far, it is an error.
-    fn go_on(self, error: AgentsError) -> Result<Self, AgentsError> {
+    fn go_on(self, error: CommandError) -> Result<Self, CommandError> {
         match self {
             Self::FromTheStart => return Err(error),
             Self::Over => writeln!(io::stderr(), "{error}; waiting for it")?,
@@ -148,41 +136,43 @@ impl Outage {
     }
 }
 
-async fn fetch(client: &mut HttpClient) -> Result<Vec<AgentView>, AgentsError> {
-    let url = client.base().to_string();
-    let answer = client.get("/api/agents").await;
-    let answer = answer.map_err(|source| AgentsError::Unreachable {
-        url: url.clone(),
-        source,
-    })?;
-    let status = answer.status.as_u16();
-    answer
-        .json()
-        .map_err(|_not_agents| AgentsError::NotACoordinator { url, status })
-}
-
 fn show(agents: &[AgentView], args: &AgentsArgs) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let now = Utc::now();
     let redraws = args.watch && out.is_terminal();
+    let clear = if redraws { CLEAR_SCREEN } else { "" };
     let listing = Listing {
         schema: "ollama-coordinator.agents/1",
         generated_at: now,
         agents,
     };
+    let is_once = !args.watch;
     match args.output {
-        Output::Table if !args.watch || redraws => {
-            let clear = if redraws { CLEAR_SCREEN } else { "" };
-            write!(out, "{clear}{}", table::render(agents, now))?;
+        Output::Table if is_once || redraws => {
+            write!(out, "{clear}{}", text(agents, (args, Width::Normal), now))?;
         }
-        Output::Json if !args.watch => {
+        Output::Wide if is_once || redraws => {
+            write!(out, "{clear}{}", text(agents, (args, Width::Wide), now))?;
+        }
+        Output::Tsv if is_once => write!(out, "{}", table::tab_separated(agents, now))?,
+        Output::Json if is_once => {
             serde_json::to_writer_pretty(&mut out, &listing)?;
             writeln!(out)?;
         }
-        Output::Table | Output::Json => {
+        Output::Table | Output::Wide | Output::Tsv | Output::Json => {
             serde_json::to_writer(&mut out, &listing)?;
             writeln!(out)?;
         }
     }
     out.flush()
+}
+
+fn text(agents: &[AgentView], (args, width): (&AgentsArgs, Width), now: DateTime<Utc>) -> String {
+    match (agents.is_empty(), args.filter.is_empty()) {
+        (true, true) => {
+            "No agents yet. On each machine, run: ollama-agent --coordinator URL\n".to_owned()
+        }
+        (true, false) => "No agent is so.\n".to_owned(),
+        (false, _) => table::render(agents, width, now),
+    }
 }

@@ -29,6 +29,33 @@ use super::{Change, Loaded, Store, StoreError};
 /// The registry's file in the data directory.
 pub const FILE_NAME: &str = "agents.json";
 
+/// A registry's file as it is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inspection {
+    /// There is none yet.
+    Missing,
+    /// It can be read.
+    Whole {
+        /// Agents in it.
+        agents: usize,
+        /// Records in it that make no sense.
+        rejected: usize,
+    },
+    /// It cannot be understood.
+    Damaged {
+        /// Why.
+        cause: String,
+    },
+}
+
+/// Looks at the registry in `data_dir` without touching it.
+///
+/// # Errors
+/// The file cannot be read, or a newer coordinator wrote it.
+pub fn inspect(data_dir: &Path) -> Result<Inspection, StoreError> {
+    restore::inspect(&Disk, &data_dir.join(FILE_NAME))
+}
+
 /// Stores agents in `agents.json`.
 #[derive(Debug)]
 pub struct JsonStore {

@@ -12,6 +12,7 @@ use crate::support::process::{Ended, Machine, binary, finish};
 #[rstest]
 #[case::serving("help", &["--help"])]
 #[case::listing("help_agents", &["agents", "--help"])]
+#[case::examining("help_doctor", &["doctor", "--help"])]
 #[tokio::test]
 async fn help_is_worth_reading(#[case] name: &str, #[case] args: &[&str]) {
     let ended = run(args).await;
@@ -32,6 +33,10 @@ async fn help_is_worth_reading(#[case] name: &str, #[case] args: &[&str]) {
 #[case(&["--log-format=xml"], "--log-format", "human, json")]
 #[case(&["--no-such-flag"], "--no-such-flag", "")]
 #[case(&["agents", "--url=ftp://x"], "", "scheme must be http")]
+#[case(&["agents", "--filter=colour=red"], "--filter", "known are id, name")]
+#[case(&["agents", "--sort=size"], "--sort", "name, state, seen, running")]
+#[case(&["agents", "--check", "--watch"], "--check", "cannot be used with")]
+#[case(&["doctor", "--url=ftp://x"], "", "scheme must be http")]
 #[tokio::test]
 async fn unusable_setting_is_refused_by_name(
     #[case] args: &[&str],
@@ -168,6 +173,52 @@ async fn json_for_programs_has_a_schema_and_the_agent_documents() {
             .collect::<Vec<_>>()
     };
     assert_eq!(keys(&printed["agents"][0]), keys(&listed[0]));
+}
+
+#[tokio::test]
+async fn list_is_filtered_sorted_and_checked() {
+    let coordinator = TestCoordinator::new().await;
+    let agents = ["gpu-1", "gpu-2", "mac-1"].map(FakeAgent::new);
+    for (port, agent) in (9..).zip(&agents) {
+        let mut body = agent.registration();
+        body["port"] = port.into();
+        agent.send(coordinator.api, "/api/agents", &body).await;
+    }
+    agents[1].leave(coordinator.api).await;
+    let url = url(&coordinator);
+
+    let listed = run(&[
+        "agents",
+        &url,
+        "-o=tsv",
+        "--sort=state",
+        "--filter=name~gpu",
+    ])
+    .await;
+    let nobody = run(&["agents", &url, "--filter=state=ready", "--check"]).await;
+    let checked = run(&["agents", &url, "-o=wide", "--check"]).await;
+
+    let names: Vec<&str> = listed
+        .stdout
+        .lines()
+        .map(|line| line.split('\t').next().unwrap())
+        .collect();
+    assert_eq!(names, ["NAME", "gpu-2", "gpu-1"], "{listed:?}");
+    assert_eq!(nobody.stdout, "No agent is so.\n");
+    assert_eq!(
+        (listed.code, nobody.code, checked.code),
+        (Some(0), Some(0), Some(5))
+    );
+    assert!(
+        checked.stdout.contains(&agents[0].id.to_string()),
+        "{checked:?}"
+    );
+    assert!(
+        checked
+            .stdout
+            .contains("Why: ollama-coordinator doctor gpu-1"),
+        "{checked:?}"
+    );
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod conformance;
 mod crash;
 mod dashboard;
 mod data_dir;
+mod doctor;
 mod early;
 mod events;
 mod expiry;

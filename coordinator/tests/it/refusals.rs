@@ -279,3 +279,28 @@ async fn what_curl_calls_a_form_is_taken_for_json() {
 
     assert_eq!(answer.status, 201);
 }
+
+#[tokio::test]
+async fn agent_that_is_too_old_is_told_which_one_is_needed() {
+    let coordinator = TestCoordinator::new().await;
+    let registration = |version: &str| {
+        let mut body = FakeAgent::new("gpu-1").registration();
+        body["agent_version"] = version.into();
+        body
+    };
+
+    let mut old = coordinator
+        .api
+        .post("/api/agents", &registration("0.0.9"))
+        .await;
+    let unnumbered = coordinator
+        .api
+        .post("/api/agents", &registration("nightly"))
+        .await;
+
+    let problem = old.problem(400).await;
+    assert_eq!(problem["code"], "agent_too_old");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("(needs 0.1.0 or newer)"), "{detail}");
+    assert!(unnumbered.status.is_success(), "{unnumbered:?}");
+}

@@ -97,6 +97,8 @@ struct Script {
     registrations: VecDeque<Answer>,
     heartbeats: VecDeque<Answer>,
     tunnels: VecDeque<Answer>,
+    /// What its clock says, when that is wrong.
+    date: Option<String>,
     opened: mpsc::UnboundedSender<TestTunnel>,
     opening: JoinSet<()>,
     log: watch::Sender<Log>,
@@ -126,6 +128,7 @@ impl FakeCoordinator {
             registrations: VecDeque::new(),
             heartbeats: VecDeque::new(),
             tunnels: VecDeque::new(),
+            date: None,
             opened: opening,
             opening: JoinSet::new(),
             log: sender,
@@ -133,6 +136,7 @@ impl FakeCoordinator {
         let router = Router::new()
             .route("/healthz", get(health))
             .route("/api/agents", post(register))
+            .route("/api/agents/{id}", get(show))
             .route("/api/agents/{id}/heartbeat", post(renew))
             .route("/api/agents/{id}/session", delete(leave))
             .route("/api/agents/{id}/tunnel", get(open_tunnel))
@@ -173,6 +177,11 @@ impl FakeCoordinator {
         self.script.lock().tunnels.extend(answers);
     }
 
+    /// Sets the clock that its answers show.
+    pub(crate) fn set_date(&self, date: String) {
+        self.script.lock().date = Some(date);
+    }
+
     /// Pretends that this is another run of the coordinator.
     pub(crate) fn change_instance(&self) {
         self.script.lock().instance_id = InstanceId::new();
@@ -211,6 +220,16 @@ async fn register(
         Some(answer) => answered(answer).await,
         None => granted(&script.lock(), StatusCode::CREATED, json!({ "id": id })),
     }
+}
+
+/// Shows any agent as one of another machine.
+async fn show(Path(id): Path<AgentId>) -> axum::Json<Value> {
+    axum::Json(json!({
+        "id": id, "machine_name": "the-original", "ip_address": "192.168.1.5", "port": 11434,
+        "status": "online", "routable": true, "draining": false, "in_flight": 0, "epoch": 1,
+        "runtime": { "kind": "ollama", "status": "running" }, "models": [], "loaded_models": [],
+        "labels": {}, "registered_at": "2026-11-24T12:00:00Z", "last_seen": "2026-11-24T12:00:00Z",
+    }))
 }
 
 async fn renew(
@@ -291,7 +310,13 @@ fn granted(script: &Script, status: StatusCode, mut body: Value) -> Response {
     body["epoch"] = 7.into();
     body["lease"] = lease;
     body["coordinator"] = json!({ "instance_id": script.instance_id });
-    (status, axum::Json(body)).into_response()
+    let mut answer = (status, axum::Json(body)).into_response();
+    if let Some(date) = &script.date {
+        answer
+            .headers_mut()
+            .insert(header::DATE, date.parse().unwrap());
+    }
+    answer
 }
 
 async fn answered(answer: Answer) -> Response {

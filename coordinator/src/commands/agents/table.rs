@@ -1,51 +1,103 @@
 //! The table of agents, as text. Pure.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 use chrono::{DateTime, Utc};
 use ollama_coordinator_common::protocol::system::{Gpu, SystemInfo};
 use ollama_coordinator_common::protocol::view::{
     AgentStatus, AgentView, AgentWarning, UnroutableReason,
 };
+use unicode_width::UnicodeWidthStr as _;
 
-const COLUMNS: [&str; 9] = [
-    "NAME", "STATE", "RUNTIME", "GPU", "RUNNING", "MODELS", "LINK", "ADDRESS", "SEEN",
-];
 const GAP: &str = "  ";
 const UNKNOWN: &str = "-";
 
-/// Returns the table, sorted by name, with a summary below it.
-pub fn render(agents: &[AgentView], now: DateTime<Utc>) -> String {
-    if agents.is_empty() {
-        return "No agents yet. On each machine, run: ollama-agent --coordinator URL\n".to_owned();
-    }
-    let mut agents: Vec<&AgentView> = agents.iter().collect();
-    agents.sort_by(|a, b| name(a).cmp(name(b)).then(a.id.cmp(&b.id)));
-    let mut rows = vec![COLUMNS.map(str::to_owned)];
-    rows.extend(agents.iter().map(|agent| cells(agent, now)));
-    let widths: Vec<usize> = (0..COLUMNS.len())
+/// One column: its title, and what it says of an agent.
+type Column = (&'static str, fn(&AgentView, DateTime<Utc>) -> String);
+
+const COLUMNS: [Column; 9] = [
+    ("NAME", |agent, _| name(agent).to_owned()),
+    ("STATE", |agent, _| state(agent).to_owned()),
+    ("RUNTIME", |agent, _| known(agent.ollama_version.as_deref())),
+    ("GPU", |agent, _| gpus(agent.system_info.as_ref())),
+    ("RUNNING", |agent, _| running(agent)),
+    ("MODELS", |agent, _| agent.models.len().to_string()),
+    ("LINK", |agent, _| agent.link.to_string()),
+    ("ADDRESS", |agent, _| address(agent)),
+    ("SEEN", |agent, now| ago(now, agent.last_seen)),
+];
+const FURTHER: [Column; 4] = [
+    ("VERSION", |agent, _| known(agent.agent_version.as_deref())),
+    ("SYSTEM", |agent, _| {
+        let system = agent.system_info.as_ref();
+        known(system.and_then(|system| system.os.as_deref()))
+    }),
+    ("LABELS", |agent, _| labels(agent)),
+    ("ID", |agent, _| agent.id.to_string()),
+];
+
+/// How much of each agent is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Width {
+    /// What fits on a screen.
+    Normal,
+    /// More.
+    Wide,
+}
+
+/// Returns the table of agents in the order given, with a summary below it.
+pub fn render(agents: &[AgentView], width: Width, now: DateTime<Utc>) -> String {
+    let rows = rows(agents, width, now);
+    let columns = rows[0].len();
+    let widths: Vec<usize> = (0..columns)
         .map(|column| {
             rows.iter()
-                .map(|row| row[column].chars().count())
+                .map(|row| row[column].width())
                 .max()
                 .unwrap_or(0)
         })
         .collect();
     let mut text = String::new();
     for row in &rows {
-        let cells = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}"));
+        let cells = row.iter().zip(&widths).map(|(cell, width)| {
+            let padding = width.saturating_sub(cell.width());
+            format!("{cell}{:padding$}", "")
+        });
         let line = cells.collect::<Vec<_>>().join(GAP);
         writeln!(text, "{}", line.trim_end()).expect("writing to a String cannot fail");
     }
     text.push('\n');
-    text.push_str(&summary(&agents));
+    text.push_str(&summary(agents));
     text
 }
 
-fn summary(agents: &[&AgentView]) -> String {
+/// Returns all that is known as values between tabs, the titles first.
+pub fn tab_separated(agents: &[AgentView], now: DateTime<Utc>) -> String {
+    let rows = rows(agents, Width::Wide, now);
+    let lines = rows.iter().map(|row| row.join("\t") + "\n");
+    lines.collect()
+}
+
+fn rows(agents: &[AgentView], width: Width, now: DateTime<Utc>) -> Vec<Vec<String>> {
+    let further: &[Column] = match width {
+        Width::Normal => &[],
+        Width::Wide => &FURTHER,
+    };
+    let columns = || COLUMNS.iter().chain(further);
+    let mut rows = vec![
+        columns()
+            .map(|(title, _)| (*title).to_owned())
+            .collect::<Vec<_>>(),
+    ];
+    rows.extend(agents.iter().map(|agent| {
+        let cells = columns().map(|(_, cell)| cell(agent, now));
+        cells.collect()
+    }));
+    rows
+}
+
+fn summary(agents: &[AgentView]) -> String {
     let ready = agents.iter().filter(|agent| agent.routable).count();
     let offline = agents
         .iter()
@@ -60,40 +112,51 @@ fn summary(agents: &[&AgentView]) -> String {
     if offline > 0 {
         write!(text, ", {offline} offline").expect("writing cannot fail");
     }
-    text.push_str(".\n");
+    text.push('.');
+    if let Some(idle) = agents.iter().find(|agent| !agent.routable) {
+        write!(text, "  Why: ollama-coordinator doctor {}", name(idle))
+            .expect("writing cannot fail");
+    }
+    text.push('\n');
     text
 }
 
-fn name(agent: &AgentView) -> &str {
+/// Returns what the operator calls the agent, else what the machine calls itself.
+pub fn name(agent: &AgentView) -> &str {
     agent.display_name.as_deref().unwrap_or(&agent.machine_name)
 }
 
-fn cells(agent: &AgentView, now: DateTime<Utc>) -> [String; 9] {
-    let running = match agent.capacity {
-        Some(capacity) => format!("{}/{capacity}", agent.in_flight),
-        None => agent.in_flight.to_string(),
-    };
-    let address = match agent.ip_address {
-        std::net::IpAddr::V4(ip) => format!("{ip}:{}", agent.port),
-        std::net::IpAddr::V6(ip) => format!("[{ip}]:{}", agent.port),
-    };
-    [
-        name(agent).to_owned(),
-        state(agent).to_owned(),
-        agent
-            .ollama_version
-            .clone()
-            .unwrap_or_else(|| UNKNOWN.to_owned()),
-        gpus(agent.system_info.as_ref()),
-        running,
-        agent.models.len().to_string(),
-        agent.link.to_string(),
-        address,
-        ago(now, agent.last_seen),
-    ]
+fn known(text: Option<&str>) -> String {
+    text.unwrap_or(UNKNOWN).to_owned()
 }
 
-fn state(agent: &AgentView) -> &'static str {
+fn running(agent: &AgentView) -> String {
+    match agent.capacity {
+        Some(capacity) => format!("{}/{capacity}", agent.in_flight),
+        None => agent.in_flight.to_string(),
+    }
+}
+
+/// Returns where the agent's runtime is.
+pub fn address(agent: &AgentView) -> String {
+    SocketAddr::new(agent.ip_address, agent.port).to_string()
+}
+
+fn labels(agent: &AgentView) -> String {
+    let labels = agent
+        .labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"));
+    let labels = labels.collect::<Vec<_>>().join(",");
+    if labels.is_empty() {
+        UNKNOWN.to_owned()
+    } else {
+        labels
+    }
+}
+
+/// Returns how the agent is, in a word or two.
+pub fn state(agent: &AgentView) -> &'static str {
     match agent.reason {
         None if agent.warning == Some(AgentWarning::HeartbeatsMissing) => "no heartbeats",
         None => "ready",
@@ -108,7 +171,8 @@ fn state(agent: &AgentView) -> &'static str {
     }
 }
 
-fn gpus(system: Option<&SystemInfo>) -> String {
+/// Returns the machine's graphics cards.
+pub fn gpus(system: Option<&SystemInfo>) -> String {
     let Some(gpus) = system.and_then(|system| system.gpus.as_deref()) else {
         return UNKNOWN.to_owned();
     };
@@ -130,7 +194,8 @@ fn memory(gpu: &Gpu) -> String {
     })
 }
 
-fn ago(now: DateTime<Utc>, then: DateTime<Utc>) -> String {
+/// Returns how long ago something was.
+pub fn ago(now: DateTime<Utc>, then: DateTime<Utc>) -> String {
     match now.signed_duration_since(then).num_seconds() {
         ..=1 => "now".to_owned(),
         seconds @ 2..=119 => format!("{seconds} s"),

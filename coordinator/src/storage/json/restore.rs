@@ -8,6 +8,7 @@ use std::path::Path;
 use ollama_coordinator_common::atomic_file;
 use ollama_coordinator_common::atomic_file::file_system::FileSystem;
 
+use super::Inspection;
 use super::contents::Contents;
 use super::document::{self, DocumentError};
 use super::{evidence, legacy};
@@ -94,6 +95,23 @@ pub(super) fn restore(
         contents,
         recovery,
         on_disk: false,
+    })
+}
+
+/// Reads and judges the registry without touching anything.
+pub(super) fn inspect(fs: &dyn FileSystem, path: &Path) -> Result<Inspection, StoreError> {
+    let target = atomic_file::resolve(fs, path);
+    let backup = || examine(fs, &atomic_file::sibling(&target, ".bak"));
+    Ok(match examine(fs, &target)? {
+        Examined::Missing if backup()?.is_missing() => Inspection::Missing,
+        Examined::Missing => Inspection::Damaged {
+            cause: "it is missing, though its backup is there".to_owned(),
+        },
+        Examined::Good(contents) => Inspection::Whole {
+            agents: contents.agents.len(),
+            rejected: contents.rejected.len(),
+        },
+        Examined::Damaged(cause) => Inspection::Damaged { cause },
     })
 }
 

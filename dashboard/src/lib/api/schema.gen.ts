@@ -303,6 +303,8 @@ export interface components {
             history: components["schemas"]["HistorySpan"][];
             /** @description This run of the process. */
             instance_id: components["schemas"]["InstanceId"];
+            /** @description The oldest agent that it understands. */
+            oldest_agent: string;
             /**
              * Format: date-time
              * @description When it started.
@@ -506,7 +508,7 @@ export interface components {
          * @description What went wrong, for programs. Texts may change, codes do not.
          * @enum {string}
          */
-        ErrorCode: "invalid_request" | "address_not_allowed" | "unknown_agent" | "unknown_request" | "wrong_secret" | "duplicate_identity" | "registry_full" | "storage_unavailable" | "payload_too_large" | "request_timeout" | "unsupported_media_type" | "not_found" | "upgrade_required" | "method_not_allowed" | "too_many_requests" | "unavailable" | "internal" | "unrecognised";
+        ErrorCode: "invalid_request" | "address_not_allowed" | "unknown_agent" | "unknown_request" | "wrong_secret" | "duplicate_identity" | "agent_too_old" | "registry_full" | "storage_unavailable" | "payload_too_large" | "request_timeout" | "unsupported_media_type" | "not_found" | "upgrade_required" | "method_not_allowed" | "too_many_requests" | "unavailable" | "internal" | "unrecognised";
         /**
          * @description One frame of the event stream. Readers ignore types and fields they do not know.
          *

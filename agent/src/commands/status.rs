@@ -1,0 +1,222 @@
+//! `ollama-agent status`: how the agent is that runs here.
+
+use clap::Args;
+use ollama_coordinator_common::protocol::runtime::{RuntimeKind, RuntimeStatus};
+use ollama_coordinator_common::protocol::view::{AgentStatus, UnroutableReason};
+use serde_json::json;
+
+use super::{Failure, print};
+use crate::config::{Config, Given};
+use crate::coordinator::CoordinatorClient;
+use crate::doctor::Home;
+use crate::instance::Use;
+use crate::local::{LocalError, RunningAgent};
+use crate::status::view::{LinkView, PhaseView, RuntimeStatusView, SCHEMA, StatusView};
+
+const NOT_CONNECTED: u8 = 3;
+const NOT_RUNNING: u8 = 4;
+const NO_RUNTIME: u8 = 7;
+
+/// How to show it.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Write JSON for programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// Asks the agent, shows how it is, and returns the exit code that stands for it.
+///
+/// # Errors
+/// The settings are unusable, or the agent refuses.
+pub async fn run(args: &StatusArgs, given: &Given) -> Result<u8, Failure> {
+    let status = match RunningAgent::find(given) {
+        Ok(mut agent) => agent.status().await,
+        Err(error) => Err(error),
+    };
+    match status {
+        Ok(status) => {
+            let text = if args.json {
+                let json = serde_json::to_string_pretty(&status);
+                json.expect("plain fields become JSON") + "\n"
+            } else {
+                text(&status)
+            };
+            print(&text)?;
+            Ok(exit_code(&status))
+        }
+        Err(LocalError::NotRunning { .. } | LocalError::Silent { .. }) => {
+            let config = given
+                .resolve()
+                .map_err(|error| Failure::usage(&error))?
+                .config;
+            unasked(args, &config).await
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Says what can be known of an agent that cannot be asked.
+async fn unasked(args: &StatusArgs, config: &Config) -> Result<u8, Failure> {
+    let home = Home::look(&config.state_dir).await;
+    let state_dir = home.state_dir.display();
+    let (running, code) = match home.usage {
+        Use::Running { .. } => {
+            let code = if is_online(config, &home).await {
+                0
+            } else {
+                NOT_CONNECTED
+            };
+            ("runs without a panel to ask (--panel off)", code)
+        }
+        Use::Free | Use::Unknown => ("does not run", NOT_RUNNING),
+    };
+    if args.json {
+        let is_running = code != NOT_RUNNING;
+        let phase = if is_running { "unknown" } else { "not_running" };
+        let shown = json!({
+            "schema": SCHEMA, "phase": phase, "agent_id": home.agent_id,
+            "state_dir": home.state_dir, "machine_name": config.machine_name,
+        });
+        print(&format!("{shown:#}\n"))?;
+        return Ok(code);
+    }
+    let identity = match home.agent_id {
+        Some(id) => id.to_string(),
+        None => "none yet".to_owned(),
+    };
+    let next = match code {
+        NOT_RUNNING => "Start it: ollama-agent\n",
+        NOT_CONNECTED => "The coordinator does not hear from it. Why: ollama-agent doctor\n",
+        _ => "The coordinator hears from it.\n",
+    };
+    print(&format!(
+        "Agent        {} · {running}\nIdentity     {identity} in {state_dir}\n\n{next}",
+        config.machine_name
+    ))?;
+    Ok(code)
+}
+
+async fn is_online(config: &Config, home: &Home) -> bool {
+    let (Some(coordinator), Some(id)) = (&config.coordinator, home.agent_id) else {
+        return false;
+    };
+    let dial = config.dial.clone();
+    let mut client = CoordinatorClient::new(coordinator.clone(), dial, config.timing.connect);
+    let view = client.view(id).await;
+    view.is_some_and(|view| view.status == AgentStatus::Online)
+}
+
+fn exit_code(status: &StatusView) -> u8 {
+    match status.phase {
+        PhaseView::Connected if status.runtime.status == Some(RuntimeStatus::NotAnswering) => {
+            NO_RUNTIME
+        }
+        PhaseView::Connected => 0,
+        PhaseView::Unconfigured
+        | PhaseView::Starting
+        | PhaseView::Joining
+        | PhaseView::Disconnected
+        | PhaseView::Leaving
+        | PhaseView::Stopped => NOT_CONNECTED,
+    }
+}
+
+fn text(status: &StatusView) -> String {
+    let StatusView {
+        machine_name,
+        pid,
+        version,
+        ..
+    } = status;
+    let is_well = exit_code(status) == 0 && status.unroutable.is_none();
+    let why = if is_well {
+        ""
+    } else {
+        "\nWhy: ollama-agent doctor\n"
+    };
+    format!(
+        "Agent        {machine_name} · runs (process {pid}) · version {version}\n\
+         Coordinator  {}\n\
+         Runtime      {}\n\
+         State        {}\n{why}",
+        coordinator(status),
+        runtime(&status.runtime),
+        state(status),
+    )
+}
+
+fn coordinator(status: &StatusView) -> String {
+    let Some(url) = &status.coordinator else {
+        return "none is given; open the settings panel: ollama-agent panel".to_owned();
+    };
+    let link = match status.link {
+        LinkView::Direct => "direct",
+        LinkView::TunnelUp => "tunnel",
+        LinkView::TunnelDown => "tunnel is down",
+    };
+    let error = status.last_error.as_deref().unwrap_or("no answer yet");
+    match status.phase {
+        PhaseView::Connected => format!("connected to {url} ({link})"),
+        PhaseView::Unconfigured | PhaseView::Starting => format!("{url}, not asked yet"),
+        PhaseView::Joining | PhaseView::Disconnected => {
+            format!(
+                "not connected to {url} ({} tries): {error}",
+                status.failures
+            )
+        }
+        PhaseView::Leaving | PhaseView::Stopped => format!("leaving {url}"),
+    }
+}
+
+fn runtime(runtime: &RuntimeStatusView) -> String {
+    let url = &runtime.url;
+    match (runtime.status, &runtime.error) {
+        (Some(RuntimeStatus::Running), _) => {
+            let kind = match runtime.kind {
+                Some(RuntimeKind::Openai) => "OpenAI API",
+                Some(RuntimeKind::Ollama) | None => "Ollama",
+            };
+            let version = runtime.version.as_deref().unwrap_or_default();
+            let kind = format!("{kind} {version}");
+            let (models, loaded) = (runtime.models.len(), runtime.loaded_models.join(", "));
+            let loaded = if loaded.is_empty() {
+                "none".to_owned()
+            } else {
+                loaded
+            };
+            format!(
+                "{} at {url} · {models} models · in memory: {loaded}",
+                kind.trim_end()
+            )
+        }
+        (Some(RuntimeStatus::NotAnswering), Some(error)) => format!("{url}: {error}"),
+        (Some(RuntimeStatus::NotAnswering), None) => format!("{url} does not answer"),
+        (None, _) => format!("{url}, not asked yet"),
+    }
+}
+
+fn state(status: &StatusView) -> String {
+    if let Some(pause) = &status.paused {
+        return match &pause.until {
+            Some(until) => format!("paused until {until}"),
+            None => "paused until: ollama-agent resume".to_owned(),
+        };
+    }
+    match (status.phase, status.unroutable) {
+        (PhaseView::Connected, None) => "ready: takes requests".to_owned(),
+        (PhaseView::Connected, Some(UnroutableReason::RuntimeNotAnswering)) => {
+            "no requests come: the runtime does not answer".to_owned()
+        }
+        (PhaseView::Connected, Some(reason)) => format!("no requests come: {reason}"),
+        (
+            PhaseView::Unconfigured
+            | PhaseView::Starting
+            | PhaseView::Joining
+            | PhaseView::Disconnected
+            | PhaseView::Leaving
+            | PhaseView::Stopped,
+            _,
+        ) => "no requests come: not connected".to_owned(),
+    }
+}
