@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ollama_coordinator_common::commands::CommonCommand;
 use ollama_coordinator_common::{duration, logging};
 
 pub mod balancing;
@@ -35,6 +36,7 @@ Examples:
   ollama-coordinator --dev                 try it: loopback only, nothing kept, simulated
                                            runtimes where no real one answers
   ollama-coordinator agents                list the machines
+  ollama-coordinator service install       have it started with this machine
 
 On another machine:
   ollama-agent --coordinator http://ADDRESS-OF-THIS-MACHINE:11400
@@ -61,6 +63,9 @@ pub struct Cli {
 pub enum Command {
     /// List the agents of a running coordinator
     Agents(AgentsArgs),
+    /// What the agent's command line has too.
+    #[command(flatten)]
+    Common(CommonCommand),
 }
 
 /// How to serve.

@@ -3,14 +3,24 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use ollama_coordinator::commands::agents;
 use ollama_coordinator::config::{Cli, Command};
 use ollama_coordinator_common::logging;
+use ollama_coordinator_common::service::Product;
 use ollama_coordinator_common::shutdown::Shutdown;
 
+const SUCCESS: u8 = 0;
 const UNEXPECTED: u8 = 1;
 const USAGE: u8 = 2;
+
+const PRODUCT: Product = Product {
+    name: "ollama-coordinator",
+    description: "Ollama Coordinator",
+    paths: &[("data-dir", "")],
+    stops_within: ollama_coordinator::STOPS_WITHIN,
+    serve: serve_as_service,
+};
 
 /// With glibc's allocator a heartbeat costs up to two thirds more once a large fleet has been
 /// registered, because its free lists fragment. Elsewhere the system's allocator is used.
@@ -19,7 +29,20 @@ const USAGE: u8 = 2;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    ExitCode::from(execute(Cli::parse(), Shutdown::default()))
+}
+
+/// Serves with these flags until `shutdown`, and returns the exit code.
+fn serve_as_service(flags: Vec<String>, shutdown: Shutdown) -> u8 {
+    let words = std::iter::once(PRODUCT.name.to_owned()).chain(flags);
+    match Cli::try_parse_from(words) {
+        Ok(cli) => execute(cli, shutdown),
+        Err(error) => report(USAGE, &error.into()),
+    }
+}
+
+/// Does what was asked for, and returns the exit code.
+fn execute(cli: Cli, shutdown: Shutdown) -> u8 {
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -27,24 +50,28 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return report(UNEXPECTED, &error.into()),
     };
-    let failure = runtime.block_on(run(cli));
+    let failure = runtime.block_on(run(cli, shutdown));
     // A name lookup that hangs in the system must not hold up the exit.
     runtime.shutdown_background();
-    failure.map_or(ExitCode::SUCCESS, |(code, error)| report(code, &error))
+    failure.map_or(SUCCESS, |(code, error)| report(code, &error))
 }
 
 /// Does what was asked for; returns the exit code and the error when it failed.
-async fn run(cli: Cli) -> Option<(u8, anyhow::Error)> {
+async fn run(cli: Cli, shutdown: Shutdown) -> Option<(u8, anyhow::Error)> {
     match cli.command {
         Some(Command::Agents(args)) => agents::run(args)
             .await
+            .err()
+            .map(|error| (error.exit_code(), error.into())),
+        Some(Command::Common(command)) => command
+            .run(Cli::command(), &PRODUCT)
             .err()
             .map(|error| (error.exit_code(), error.into())),
         None => {
             if let Err(error) = logging::init(cli.config.log_format.into()) {
                 return Some((USAGE, error.into()));
             }
-            ollama_coordinator::run(cli.config, Shutdown::default())
+            ollama_coordinator::run(cli.config, shutdown)
                 .await
                 .err()
                 .map(|error| (error.exit_code(), error.into()))
@@ -52,9 +79,9 @@ async fn run(cli: Cli) -> Option<(u8, anyhow::Error)> {
     }
 }
 
-/// Says on standard error what went wrong, with its causes.
-fn report(code: u8, error: &anyhow::Error) -> ExitCode {
+/// Says on standard error what went wrong, with its causes, and returns the exit code.
+fn report(code: u8, error: &anyhow::Error) -> u8 {
     // Nobody can be told when standard error is closed.
     drop(writeln!(std::io::stderr(), "error: {error:#}"));
-    ExitCode::from(code)
+    code
 }

@@ -12,6 +12,8 @@ use crate::support::process::{Ended, Machine, binary, finish};
 #[rstest]
 #[case::serving("help", &["--help"])]
 #[case::listing("help_agents", &["agents", "--help"])]
+#[case::service("help_service", &["service", "--help"])]
+#[case::install("help_service_install", &["service", "install", "--help"])]
 #[tokio::test]
 async fn help_is_worth_reading(#[case] name: &str, #[case] args: &[&str]) {
     let ended = run(args).await;
