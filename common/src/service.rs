@@ -29,6 +29,9 @@ use plan::{Action, Unit};
 /// What may stand between `install` and the flags for the service.
 const OWN_FLAGS: [&str; 4] = ["--user", "--system", "--dry-run", "--"];
 
+/// Serves with these flags until the end, and returns the exit code.
+pub type Serve = fn(Vec<String>, Shutdown) -> u8;
+
 /// What a binary says about itself as a service.
 #[derive(Debug, Clone, Copy)]
 pub struct Product {
@@ -41,8 +44,8 @@ pub struct Product {
     pub paths: &'static [(&'static str, &'static str)],
     /// How long it may take to stop.
     pub stops_within: Duration,
-    /// Serves with these flags until the end, and returns the exit code: how Windows starts it.
-    pub serve: fn(Vec<String>, Shutdown) -> u8,
+    /// How Windows starts it.
+    pub serve: Serve,
 }
 
 impl Product {
