@@ -4,7 +4,7 @@
 CARGO_DENY := .cache/tools/cargo-deny-0.20.2/bin/cargo-deny
 CARGO_MACHETE := .cache/tools/cargo-machete-0.9.2/bin/cargo-machete
 
-.PHONY: help dashboard run test lint fmt bench faults bless deny
+.PHONY: help dashboard run test lint fmt package bench faults bless deny
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-11s%s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,10 @@ lint: ## check formatting, clippy, rustdoc and the dashboard, warnings denied
 fmt: ## format the code
 	cargo fmt --all
 	dashboard/npm format
+
+package: dashboard ## a Debian package of each binary, in target/package (needs dpkg-dev)
+	cargo build --release --locked --package ollama-coordinator --package ollama-agent
+	packaging/deb target/release
 
 bench: ## the benchmarks (installs what the proxy is measured beside, says what)
 	bench/peers.sh

@@ -25,7 +25,7 @@ use crate::tunnel::{Keeper, Ties};
 use crate::{panel, platform, runtime, system};
 
 /// For tasks that only wait: they end with their next turn.
-const TASKS_GRACE: Duration = Duration::from_secs(1);
+pub(crate) const TASKS_GRACE: Duration = Duration::from_secs(1);
 
 /// Runs the agent until `shutdown`, without anybody who could steer it.
 ///

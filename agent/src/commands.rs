@@ -8,9 +8,12 @@ pub mod status;
 
 use std::io::Write as _;
 
-use clap::Subcommand;
+use clap::{CommandFactory as _, Subcommand};
+use ollama_coordinator_common::commands::CommonCommand;
+use ollama_coordinator_common::service::Serve;
 
-use crate::config::Given;
+use crate::config::{Cli, Given};
+use crate::service;
 
 /// What the binary can do besides serving.
 #[derive(Debug, Subcommand)]
@@ -27,14 +30,17 @@ pub enum Command {
     Pause(pause::PauseArgs),
     /// Take requests here again
     Resume(pause::ResumeArgs),
+    /// What the coordinator's command line has too.
+    #[command(flatten)]
+    Common(CommonCommand),
 }
 
 impl Command {
-    /// Does it and returns the exit status.
+    /// Does it and returns the exit status; `serve` is how the agent runs as a service.
     ///
     /// # Errors
     /// Says why not, and the exit status that stands for it.
-    pub async fn run(self, given: &Given) -> Result<u8, Failure> {
+    pub async fn run(self, given: &Given, serve: Serve) -> Result<u8, Failure> {
         match self {
             Self::Config(args) => config::run(&args, given)?,
             Self::Status(args) => return status::run(&args, given).await,
@@ -42,6 +48,9 @@ impl Command {
             Self::Panel(args) => panel::run(&args, given).await?,
             Self::Pause(args) => pause::pause(&args, given).await?,
             Self::Resume(args) => pause::resume(&args, given).await?,
+            Self::Common(command) => command
+                .run(Cli::command(), &service::product(serve))
+                .map_err(|error| Failure::new(error.exit_code(), &error))?,
         }
         Ok(0)
     }

@@ -5,7 +5,8 @@
 //! [`coordinator`] (how it says it), `session` (when it says it: a pure state machine and the loop
 //! around it), `tunnel` (carries the coordinator's requests to the runtime), [`status`] (the value that
 //! shows it), [`control`] and [`pause`] (what steers it), [`panel`] (the page that does), [`doctor`]
-//! (what is broken), [`commands`] and [`local`] (the command line beside serving), `app` (the wiring).
+//! (what is broken), [`commands`] and [`local`] (the command line beside serving), [`service`], `app` (the
+//! wiring).
 #![warn(missing_docs)]
 
 mod app;
@@ -22,6 +23,7 @@ pub mod panel;
 pub mod pause;
 mod platform;
 mod runtime;
+pub mod service;
 mod session;
 pub mod settings;
 pub mod status;

@@ -7,8 +7,10 @@
 //! [`machine`] (what it costs), [`table`] (how it is shown). Nothing leaves this machine.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use ollama_coordinator_common::duration;
 use tokio::runtime::{Builder, Runtime};
 
 mod anchor;
@@ -36,6 +38,10 @@ struct Cli {
     /// Only the measures whose subject contains this text
     #[arg(long)]
     only: Option<String>,
+    /// How long programs with nothing to do are watched at least, such as 30s [default: 10m with
+    /// `--only idle`, else as long as the rest takes]
+    #[arg(long, value_parser = duration::parse)]
+    idle_for: Option<Duration>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -66,7 +72,11 @@ fn main() -> anyhow::Result<()> {
         None => Builder::new_multi_thread()
             .enable_all()
             .build()?
-            .block_on(plan::run(plan::Scale::new(cli.quick), cli.only.as_deref())),
+            .block_on(plan::run(
+                plan::Scale::new(cli.quick),
+                cli.only.as_deref(),
+                cli.idle_for,
+            )),
     }
 }
 

@@ -15,6 +15,10 @@ use crate::process::Process;
 use crate::table::{Aim, HEAD, Row};
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the idle programs are watched beside everything else, at least.
+const IDLE_BESIDE: Duration = Duration::from_secs(15);
+/// How long they are watched when nothing else is measured.
+const IDLE_ALONE: Duration = Duration::from_mins(10);
 /// The subjects for which programs are started.
 const DRIVEN: [&str; 6] = ["costs", "cadence", "detection", "proxy", "tunnel", "peers"];
 
@@ -105,12 +109,18 @@ fn say(line: &str) {
     drop(writeln!(out, "{line}").and_then(|()| out.flush()));
 }
 
-/// Measures everything, or the subjects whose name contains `only`.
-pub(crate) async fn run(scale: Scale, only: Option<&str>) -> anyhow::Result<()> {
+/// Measures everything, or the subjects whose name contains `only`; idle programs for `idle_for`.
+pub(crate) async fn run(
+    scale: Scale,
+    only: Option<&str>,
+    idle_for: Option<Duration>,
+) -> anyhow::Result<()> {
     let wanted = |subject: &str| only.is_none_or(|only| subject.contains(only));
     let started = Instant::now();
     if DRIVEN.into_iter().any(wanted) {
-        drive(scale, wanted).await?;
+        drive(scale, wanted, idle_for.unwrap_or(IDLE_BESIDE)).await?;
+    } else if wanted("idle") {
+        idle(idle_for.unwrap_or(IDLE_ALONE)).await?;
     }
     if wanted("policies") {
         say(&format!("\n{}", policies::measure(scale)));
@@ -119,9 +129,27 @@ pub(crate) async fn run(scale: Scale, only: Option<&str>) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Measures the real programs.
-async fn drive(scale: Scale, wanted: impl Fn(&str) -> bool) -> anyhow::Result<()> {
+/// Measures programs that have nothing to do, and nothing else.
+async fn idle(watched_for: Duration) -> anyhow::Result<()> {
+    head().await;
+    agent::start().await?.finish(watched_for).await
+}
+
+/// Begins the table when the machine is quiet.
+async fn head() {
     let foreign = wait_for_quiet(PATIENCE).await;
+    say(&format!(
+        "Foreign load at the start: {foreign:.1} CPUs\n\n{HEAD}"
+    ));
+}
+
+/// Measures the real programs.
+async fn drive(
+    scale: Scale,
+    wanted: impl Fn(&str) -> bool,
+    idle_for: Duration,
+) -> anyhow::Result<()> {
+    head().await;
     let (anchor, anchor_addr) = start_anchor().await?;
     let mut bench = Bench {
         scale,
@@ -130,9 +158,6 @@ async fn drive(scale: Scale, wanted: impl Fn(&str) -> bool) -> anyhow::Result<()
         anchor_addr,
         used_seqs: 0,
     };
-    say(&format!(
-        "Foreign load at the start: {foreign:.1} CPUs\n\n{HEAD}"
-    ));
     let idle = agent::start().await?;
     if wanted("costs") {
         costs(&mut bench).await?;
@@ -153,7 +178,7 @@ async fn drive(scale: Scale, wanted: impl Fn(&str) -> bool) -> anyhow::Result<()
     if wanted("peers") {
         tables = peers::measure(scale).await?;
     }
-    idle.finish().await?;
+    idle.finish(idle_for).await?;
     if !tables.is_empty() {
         say(&format!("\n{tables}"));
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::response::IntoResponse as _;
 use chrono::Utc;
+use ollama_coordinator_common::service::notify;
 use ollama_coordinator_common::shutdown::Shutdown;
 use ollama_coordinator_common::tasks::{OnExit, Tasks};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -40,6 +41,10 @@ use local::LocalAgents;
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
 /// How long tasks may take to end after that.
 const TASK_GRACE_PERIOD: Duration = Duration::from_secs(5);
+/// How long all of it may take: own agents, requests, tasks.
+pub const STOPS_WITHIN: Duration = local::GOODBYE
+    .saturating_add(GRACE_PERIOD)
+    .saturating_add(TASK_GRACE_PERIOD);
 /// More open files than this are not asked for.
 const MAX_DESCRIPTORS: u64 = 1 << 20;
 /// Connections that wait in the system's queue.
@@ -130,6 +135,7 @@ pub async fn serve(
     let server = Server::start(listener, frontend, config.limits);
     let banner = Banner::new(&config);
     banner.started(&config, local_addr, &data_dir, &state.process().recovery);
+    notify::ready();
     let local = tokio::select! {
         local = local::start(&config, local_addr, &data_dir) => local,
         () = shutdown.stopping() => LocalAgents::default(),
@@ -140,6 +146,7 @@ pub async fn serve(
         () = tasks.token().cancelled() => Err(RunError::TaskFailed),
         () = server.connections.token().cancelled() => Err(RunError::TaskFailed),
     };
+    notify::stopping();
     let stop_in_order = async {
         banner.stopping(state.proxy().balancer().totals().in_flight);
         local.stop().await;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ollama_coordinator_common::commands::CommonCommand;
 use ollama_coordinator_common::{duration, logging};
 
 pub mod balancing;
@@ -37,6 +38,7 @@ Examples:
                                            runtimes where no real one answers
   ollama-coordinator agents                list the machines
   ollama-coordinator doctor                find out what is wrong
+  ollama-coordinator service install       have it started with this machine
 
 On another machine:
   ollama-agent --coordinator http://ADDRESS-OF-THIS-MACHINE:11400
@@ -66,6 +68,9 @@ pub enum Command {
     Agents(AgentsArgs),
     /// Find out what is wrong, here or with one agent; changes nothing
     Doctor(DoctorArgs),
+    /// What the agent's command line has too.
+    #[command(flatten)]
+    Common(CommonCommand),
 }
 
 /// How to serve.

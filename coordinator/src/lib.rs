@@ -26,5 +26,5 @@ mod stall;
 pub mod state;
 pub mod storage;
 
-pub use app::run;
+pub use app::{STOPS_WITHIN, run};
 pub use config::Config;

@@ -30,6 +30,7 @@ Examples:
   ollama-agent --coordinator gpu-hub --runtime 127.0.0.1:8080 --machine-name gpu-02
   ollama-agent config show --origin
   ollama-agent doctor
+  ollama-agent service install --coordinator http://192.168.1.10:11400
 
 A flag wins over its environment variable, that wins over the settings file, that wins over the
 default. A variable that is set to nothing counts as not set.
@@ -90,18 +91,11 @@ pub struct Invocation {
 }
 
 impl Cli {
-    /// Reads the process's own flags and environment.
+    /// Reads these flags, and the environment.
     ///
     /// # Errors
     /// Help or version was asked for, or a value is unusable; print it and use its exit code.
-    pub fn from_process() -> Result<Invocation, clap::Error> {
-        Self::read(std::env::args_os())
-    }
-
-    /// Reads these flags, and the environment.
-    pub(super) fn read(
-        arguments: impl IntoIterator<Item = OsString>,
-    ) -> Result<Invocation, clap::Error> {
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
         // The variables are read once, by the flags of the program itself.
         let mut command = deaf_to_empty_variables(Self::command())
             .mut_subcommand(DOCTOR, |doctor| {

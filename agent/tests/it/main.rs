@@ -12,6 +12,8 @@ mod identity;
 mod panel;
 mod pause;
 mod runtime;
+#[cfg(target_os = "linux")]
+mod service;
 mod session;
 mod settings;
 mod support;

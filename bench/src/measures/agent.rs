@@ -1,4 +1,4 @@
-//! The real agent beside a runtime with nothing to do, for as long as the whole run takes.
+//! The real agent beside a runtime with nothing to do, for as long as the whole run takes, or alone.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::process::Process;
 use crate::table::Aim;
 
 const REGISTERED_WITHIN: Duration = Duration::from_secs(20);
-const AT_LEAST: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+const WEIGH_EVERY: Duration = Duration::from_secs(1);
 
 /// A quiet coordinator with one agent.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub(crate) struct Idle {
     foreign: Foreign,
     since: Instant,
     cpu_before: [Duration; 2],
+    most_memory: [u64; 2],
     _runtime: ScriptedRuntime,
     _dir: TempDir,
 }
@@ -48,6 +49,7 @@ pub(crate) async fn start() -> anyhow::Result<Idle> {
         foreign: Foreign::watch(),
         since: Instant::now(),
         cpu_before: [coordinator.process.cpu(), agent.cpu()],
+        most_memory: [0; 2],
         coordinator,
         agent,
         _runtime: runtime,
@@ -56,17 +58,17 @@ pub(crate) async fn start() -> anyhow::Result<Idle> {
 }
 
 impl Idle {
-    /// Shows what they have used.
-    pub(crate) async fn finish(self) -> anyhow::Result<()> {
-        sleep(AT_LEAST.saturating_sub(self.since.elapsed())).await;
-        self.show("agent", &self.agent, self.cpu_before[1], [12.0, 0.2]);
+    /// Shows what they have used, after `at_least` since their start.
+    pub(crate) async fn finish(mut self, at_least: Duration) -> anyhow::Result<()> {
+        let until = self.since + at_least;
+        self.weigh();
+        while Instant::now() < until {
+            sleep(WEIGH_EVERY).await;
+            self.weigh();
+        }
+        self.show("agent", &self.agent, 1, [12.0, 0.2]);
         let coordinator = &self.coordinator.process;
-        self.show(
-            "coordinator with one agent",
-            coordinator,
-            self.cpu_before[0],
-            [15.0, 1.0],
-        );
+        self.show("coordinator with one agent", coordinator, 0, [15.0, 1.0]);
         self.agent.stop().await.context("the agent")?;
         self.coordinator
             .process
@@ -75,11 +77,18 @@ impl Idle {
             .context("the coordinator")
     }
 
-    fn show(&self, name: &str, process: &Process, before: Duration, [mib, share]: [f64; 2]) {
-        let memory = count(process.memory()) / 1_048_576.0;
+    fn weigh(&mut self) {
+        let now = [self.coordinator.process.memory(), self.agent.memory()];
+        for (most, now) in self.most_memory.iter_mut().zip(now) {
+            *most = now.max(*most);
+        }
+    }
+
+    fn show(&self, name: &str, process: &Process, which: usize, [mib, share]: [f64; 2]) {
+        let memory = count(self.most_memory[which]) / 1_048_576.0;
         let took = self.since.elapsed().as_secs_f64();
-        let cpu = process.cpu().saturating_sub(before).as_secs_f64();
-        let is = 100.0 * cpu / took;
+        let cpu = process.cpu().saturating_sub(self.cpu_before[which]);
+        let is = 100.0 * cpu.as_secs_f64() / took;
         show(
             &self.foreign,
             &format!("{name}: memory when idle"),

@@ -20,7 +20,7 @@ use crate::config::Config;
 /// How many runtimes are simulated.
 const SIMULATED: u32 = 2;
 /// How long the agents may take to say goodbye.
-const GOODBYE: Duration = Duration::from_secs(3);
+pub(super) const GOODBYE: Duration = Duration::from_secs(3);
 const TIMEOUTS: HttpTimeouts = HttpTimeouts {
     connect: Duration::from_millis(500),
     answer: Duration::from_millis(1_500),

@@ -13,6 +13,8 @@ use crate::support::process::{Ended, Machine, binary, finish};
 #[case::serving("help", &["--help"])]
 #[case::listing("help_agents", &["agents", "--help"])]
 #[case::examining("help_doctor", &["doctor", "--help"])]
+#[case::service("help_service", &["service", "--help"])]
+#[case::install("help_service_install", &["service", "install", "--help"])]
 #[tokio::test]
 async fn help_is_worth_reading(#[case] name: &str, #[case] args: &[&str]) {
     let ended = run(args).await;

@@ -35,6 +35,9 @@ mod register;
 mod requests;
 mod retry;
 mod routes;
+#[cfg(target_os = "linux")]
+mod service;
+mod shell;
 mod stop;
 mod system;
 mod telemetry;

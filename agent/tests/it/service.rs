@@ -1,0 +1,113 @@
+//! The agent as a service: its unit, what it tells systemd, what shells and `man` read. How a service
+//! is installed is tried with the coordinator's binary: the code is the same.
+
+use std::process::Output;
+
+use tokio::net::UnixDatagram;
+use tokio::process::Command;
+
+use crate::support::DEADLINE;
+use crate::support::process::{command, ended, messages};
+use crate::support::server::Reserved;
+
+#[tokio::test]
+async fn process_is_ready_without_a_coordinator_and_says_when_it_stops() {
+    let nowhere = Reserved::new();
+    let state_dir = tempfile::tempdir().unwrap();
+    let path = state_dir.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    let agent = command(state_dir.path())
+        .args(["--coordinator", &nowhere.url().to_string()])
+        .env("NOTIFY_SOCKET", &path)
+        .spawn()
+        .unwrap();
+
+    assert_eq!(heard(&systemd).await, "READY=1");
+
+    let pid = agent.id().unwrap().to_string();
+    Command::new("kill")
+        .args(["-TERM", &pid])
+        .status()
+        .await
+        .unwrap();
+    assert_eq!(heard(&systemd).await, "STOPPING=1");
+    let output = ended(agent).await;
+    assert_eq!(output.status.code(), Some(0), "{}", messages(&output));
+}
+
+#[tokio::test]
+async fn unit_of_the_machine_keeps_everything_in_one_directory() {
+    let unit = run(&["service", "unit", "--program", "/usr/bin/ollama-agent"]).await;
+
+    insta::assert_snapshot!(text(&unit));
+}
+
+#[tokio::test]
+async fn settings_of_any_command_are_meant_for_the_service_after_install() {
+    let shown = run(&[
+        "service",
+        "install",
+        "--user",
+        "--dry-run",
+        "--config",
+        "/srv/agent.toml",
+        "--coordinator",
+        "hub",
+    ])
+    .await;
+
+    let line = "ollama-agent --config /srv/agent.toml --coordinator hub\n";
+    assert!(
+        text(&shown).contains(line),
+        "{} {}",
+        text(&shown),
+        messages(&shown)
+    );
+}
+
+#[tokio::test]
+async fn settings_that_the_machine_decides_are_refused() {
+    for setting in ["--state-dir", "--config"] {
+        let refused = run(&["service", "install", "--system", setting, "/srv/agent"]).await;
+
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(
+            messages(&refused).contains("/var/lib/ollama-agent"),
+            "{}",
+            messages(&refused)
+        );
+    }
+}
+
+#[tokio::test]
+async fn completions_and_man_pages_know_the_agents_commands() {
+    let completions = run(&["completions", "bash"]).await;
+    let page = run(&["man"]).await;
+
+    for output in [completions, page] {
+        assert_eq!(output.status.code(), Some(0), "{}", messages(&output));
+        let text = text(&output).replace('\\', "");
+        assert!(
+            text.contains("--coordinator") && text.contains("service"),
+            "{text}"
+        );
+    }
+}
+
+async fn run(words: &[&str]) -> Output {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = command(home.path());
+    command.args(words).env_remove("OLLAMA_AGENT_STATE_DIR");
+    ended(command.env("HOME", home.path()).spawn().unwrap()).await
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+async fn heard(systemd: &UnixDatagram) -> String {
+    let mut buffer = [0; 256];
+    let received = tokio::time::timeout(DEADLINE, systemd.recv(&mut buffer)).await;
+    let length = received.expect("something is told in time").unwrap();
+    String::from_utf8_lossy(&buffer[..length]).trim().to_owned()
+}
