@@ -25,7 +25,7 @@ pub async fn announce(shutdown: Shutdown) {
     notify::ready();
     shutdown.stopping().await;
     notify::stopping();
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 #[cfg(test)]

@@ -15,9 +15,10 @@ pub(super) fn render(args: CompletionsArgs, mut command: clap::Command) -> Vec<u
     let name = command.get_name().to_owned();
     let mut completions = Vec::new();
     clap_complete::generate(args.shell, &mut command, name.as_str(), &mut completions);
-    match args.shell {
-        Shell::Bash => with_one_label(&String::from_utf8_lossy(&completions), &name).into_bytes(),
-        _ => completions,
+    if args.shell == Shell::Bash {
+        with_one_label(&String::from_utf8_lossy(&completions), &name).into_bytes()
+    } else {
+        completions
     }
 }
 

@@ -65,12 +65,9 @@ async fn requests_go_to_the_machines_that_are_not_paused() {
         machine.wait_until_routable().await;
     }
     machines[0].control().pause(None).unwrap();
-    let id = api.agents().await.into_iter();
-    let id = id
-        .filter(|agent| agent.machine_name == "gpu-1")
-        .last()
-        .unwrap()
-        .id;
+    let agents = api.agents().await;
+    let first = agents.iter().find(|agent| agent.machine_name == "gpu-1");
+    let id = first.unwrap().id;
     let paused = api.wait_for_agent(id, "paused", is_paused).await;
     let before = machines[0].runtime.recent_requests_to("/api/chat");
 
