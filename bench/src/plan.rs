@@ -10,13 +10,16 @@ use crate::coordinator::{Coordinator, Leases, start_anchor, work_dir};
 use crate::fleet::Fleet;
 use crate::machine::{Foreign, wait_for_quiet};
 use crate::measures::{agent, cadence, detection, heartbeats, lists, memory, peers};
-use crate::measures::{policies, proxy, registrations, restart, tunnel};
+use crate::measures::{policies, proxy, registrations, restart, scale, tunnel};
 use crate::process::Process;
 use crate::table::{Aim, HEAD, Row};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The subjects for which programs are started.
 const DRIVEN: [&str; 6] = ["costs", "cadence", "detection", "proxy", "tunnel", "peers"];
+
+/// The subject that is measured only when it is named: it takes many minutes and gigabytes.
+const GROWTH: &str = "scale";
 
 /// How much of everything.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +78,17 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
+    async fn start(scale: Scale) -> anyhow::Result<Self> {
+        let (anchor, anchor_addr) = start_anchor().await?;
+        Ok(Self {
+            scale,
+            fleet: Fleet::start().await?,
+            anchor,
+            anchor_addr,
+            used_seqs: 0,
+        })
+    }
+
     /// Returns a number above which no heartbeat has been numbered.
     pub(crate) fn fresh_seq(&mut self) -> u64 {
         self.used_seqs += 1 << 32;
@@ -99,7 +113,8 @@ pub(crate) fn show_row(row: &Row) {
     say(&row.to_string());
 }
 
-fn say(line: &str) {
+/// Prints what was found.
+pub(crate) fn say(line: &str) {
     let mut out = std::io::stdout();
     // Whoever closed the output does not want the table.
     drop(writeln!(out, "{line}").and_then(|()| out.flush()));
@@ -109,7 +124,9 @@ fn say(line: &str) {
 pub(crate) async fn run(scale: Scale, only: Option<&str>) -> anyhow::Result<()> {
     let wanted = |subject: &str| only.is_none_or(|only| subject.contains(only));
     let started = Instant::now();
-    if DRIVEN.into_iter().any(wanted) {
+    if only == Some(GROWTH) {
+        say(&grow(scale).await?);
+    } else if DRIVEN.into_iter().any(wanted) {
         drive(scale, wanted).await?;
     }
     if wanted("policies") {
@@ -119,17 +136,16 @@ pub(crate) async fn run(scale: Scale, only: Option<&str>) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// Measures fleets of growing size.
+async fn grow(size: Scale) -> anyhow::Result<String> {
+    wait_for_quiet(PATIENCE).await;
+    scale::measure(&mut Bench::start(size).await?).await
+}
+
 /// Measures the real programs.
 async fn drive(scale: Scale, wanted: impl Fn(&str) -> bool) -> anyhow::Result<()> {
     let foreign = wait_for_quiet(PATIENCE).await;
-    let (anchor, anchor_addr) = start_anchor().await?;
-    let mut bench = Bench {
-        scale,
-        fleet: Fleet::start().await?,
-        anchor,
-        anchor_addr,
-        used_seqs: 0,
-    };
+    let mut bench = Bench::start(scale).await?;
     say(&format!(
         "Foreign load at the start: {foreign:.1} CPUs\n\n{HEAD}"
     ));
