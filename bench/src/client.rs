@@ -66,6 +66,15 @@ impl Connection {
         })
     }
 
+    /// Sends a request and reads its answer for as long as it comes, without keeping it.
+    pub(crate) async fn read_on(&mut self, request: &[u8]) -> io::Result<()> {
+        self.stream.write_all(request).await?;
+        loop {
+            self.received.clear();
+            self.read_some().await?;
+        }
+    }
+
     async fn receive(&mut self) -> io::Result<(u16, usize, Instant)> {
         self.received.clear();
         let head = loop {

@@ -40,8 +40,26 @@ pub(crate) struct Coordinator {
 impl Coordinator {
     /// Starts a coordinator on `data_dir` and waits until it is ready.
     pub(crate) async fn start(data_dir: &Path, leases: Leases) -> anyhow::Result<Self> {
+        Self::run(
+            Command::new(program("ollama-coordinator")?),
+            data_dir,
+            leases,
+        )
+        .await
+    }
+
+    /// Like [`Self::start`], run by another program.
+    pub(crate) async fn start_under(
+        mut runner: Command,
+        data_dir: &Path,
+        leases: Leases,
+    ) -> anyhow::Result<Self> {
+        runner.arg(program("ollama-coordinator")?);
+        Self::run(runner, data_dir, leases).await
+    }
+
+    async fn run(mut command: Command, data_dir: &Path, leases: Leases) -> anyhow::Result<Self> {
         let addr = free_addr()?;
-        let mut command = Command::new(program("ollama-coordinator")?);
         command
             .args(["--no-local-agent", "--host", "127.0.0.1", "--port"])
             .arg(addr.port().to_string())

@@ -98,11 +98,11 @@ pub(crate) fn registration(runtime: SocketAddr, agent: u64, run: Run) -> Vec<u8>
 }
 
 /// Returns the registration of an agent that carries its traffic itself.
-pub(crate) fn tunnelled(agent: u64) -> Vec<u8> {
+pub(crate) fn tunnelled(agent: u64, run: Run) -> Vec<u8> {
     let body = format!(
         r#"{{"machine_name":"machine-{agent:06}","ip_address":"127.0.0.1","port":11434,"link":"tunnel","agent_id":"{}","session":"{}",{DESCRIPTION}}}"#,
         id(agent),
-        session(agent, 0),
+        session(agent, run),
     );
     request("POST", "/api/agents", Some(&secret(agent)), &body)
 }

@@ -42,10 +42,19 @@ struct Cli {
     /// `--only idle`, else as long as the rest takes]
     #[arg(long, value_parser = duration::parse)]
     idle_for: Option<Duration>,
+    /// How many agents the largest fleet has
+    #[arg(long, value_name = "AGENTS", value_parser = clap::value_parser!(u64).range(10_000..=10_000_000))]
+    largest: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Count the instructions of each hot path and compare them with those written down
+    Instructions {
+        /// Write down what is counted
+        #[arg(long)]
+        bless: bool,
+    },
     /// Serve the anchor for small requests (the benchmark starts this itself)
     #[command(hide = true)]
     Anchor {
@@ -60,6 +69,16 @@ enum Command {
     },
 }
 
+impl Cli {
+    fn scale(&self) -> plan::Scale {
+        let usual = plan::Scale::new(self.quick);
+        plan::Scale {
+            largest: self.largest.unwrap_or(usual.largest),
+            ..usual
+        }
+    }
+}
+
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     machine::raise_open_files()?;
@@ -69,14 +88,15 @@ fn main() -> anyhow::Result<()> {
             .build()?
             .block_on(anchor::serve(addr)),
         Some(Command::Upstream { addrs }) => one_thread()?.block_on(upstream::serve(&addrs)),
+        Some(Command::Instructions { bless }) => {
+            let table = one_thread()?.block_on(measures::instructions::measure(bless))?;
+            plan::say(&table);
+            Ok(())
+        }
         None => Builder::new_multi_thread()
             .enable_all()
             .build()?
-            .block_on(plan::run(
-                plan::Scale::new(cli.quick),
-                cli.only.as_deref(),
-                cli.idle_for,
-            )),
+            .block_on(plan::run(cli.scale(), cli.only.as_deref(), cli.idle_for)),
     }
 }
 

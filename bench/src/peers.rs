@@ -231,7 +231,16 @@ async fn start_coordinator(
     upstreams: &[SocketAddr],
 ) -> anyhow::Result<(Process, SocketAddr)> {
     let coordinator = Coordinator::start(dir, Leases::Long).await?;
-    let mut connection = Connection::open(coordinator.addr).await?;
+    introduce(coordinator.addr, upstreams).await?;
+    Ok((coordinator.process, coordinator.addr))
+}
+
+/// Tells a coordinator of the upstreams, as machines without a limit.
+pub(crate) async fn introduce(
+    coordinator: SocketAddr,
+    upstreams: &[SocketAddr],
+) -> anyhow::Result<()> {
+    let mut connection = Connection::open(coordinator).await?;
     for upstream in upstreams {
         let (ip, port) = (upstream.ip(), upstream.port());
         let body =
@@ -246,7 +255,7 @@ async fn start_coordinator(
         let changed = connection.send(&unlimited).await?;
         anyhow::ensure!(changed.is_success(), "the capacity was not set");
     }
-    Ok((coordinator.process, coordinator.addr))
+    Ok(())
 }
 
 fn start_logged(command: Command, dir: &Path) -> anyhow::Result<Process> {

@@ -10,7 +10,7 @@ use crate::coordinator::{Coordinator, Leases, start_anchor, work_dir};
 use crate::fleet::Fleet;
 use crate::machine::{Foreign, wait_for_quiet};
 use crate::measures::{agent, cadence, detection, heartbeats, lists, memory, peers};
-use crate::measures::{policies, proxy, registrations, restart, tunnel};
+use crate::measures::{policies, proxy, registrations, restart, scale, tunnel};
 use crate::process::Process;
 use crate::table::{Aim, HEAD, Row};
 
@@ -21,6 +21,9 @@ const IDLE_BESIDE: Duration = Duration::from_secs(15);
 const IDLE_ALONE: Duration = Duration::from_mins(10);
 /// The subjects for which programs are started.
 const DRIVEN: [&str; 6] = ["costs", "cadence", "detection", "proxy", "tunnel", "peers"];
+
+/// The subject that is measured only when it is named: it takes many minutes and gigabytes.
+const GROWTH: &str = "scale";
 
 /// How much of everything.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +82,17 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
+    async fn start(scale: Scale) -> anyhow::Result<Self> {
+        let (anchor, anchor_addr) = start_anchor().await?;
+        Ok(Self {
+            scale,
+            fleet: Fleet::start().await?,
+            anchor,
+            anchor_addr,
+            used_seqs: 0,
+        })
+    }
+
     /// Returns a number above which no heartbeat has been numbered.
     pub(crate) fn fresh_seq(&mut self) -> u64 {
         self.used_seqs += 1 << 32;
@@ -103,7 +117,8 @@ pub(crate) fn show_row(row: &Row) {
     say(&row.to_string());
 }
 
-fn say(line: &str) {
+/// Prints what was found.
+pub(crate) fn say(line: &str) {
     let mut out = std::io::stdout();
     // Whoever closed the output does not want the table.
     drop(writeln!(out, "{line}").and_then(|()| out.flush()));
@@ -117,7 +132,9 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let wanted = |subject: &str| only.is_none_or(|only| subject.contains(only));
     let started = Instant::now();
-    if DRIVEN.into_iter().any(wanted) {
+    if only == Some(GROWTH) {
+        say(&grow(scale).await?);
+    } else if DRIVEN.into_iter().any(wanted) {
         drive(scale, wanted, idle_for.unwrap_or(IDLE_BESIDE)).await?;
     } else if wanted("idle") {
         idle(idle_for.unwrap_or(IDLE_ALONE)).await?;
@@ -127,6 +144,12 @@ pub(crate) async fn run(
     }
     say(&format!("\nTook {:.0} s.", started.elapsed().as_secs_f64()));
     Ok(())
+}
+
+/// Measures fleets of growing size.
+async fn grow(size: Scale) -> anyhow::Result<String> {
+    wait_for_quiet(PATIENCE).await;
+    scale::measure(&mut Bench::start(size).await?).await
 }
 
 /// Measures programs that have nothing to do, and nothing else.
@@ -150,14 +173,7 @@ async fn drive(
     idle_for: Duration,
 ) -> anyhow::Result<()> {
     head().await;
-    let (anchor, anchor_addr) = start_anchor().await?;
-    let mut bench = Bench {
-        scale,
-        fleet: Fleet::start().await?,
-        anchor,
-        anchor_addr,
-        used_seqs: 0,
-    };
+    let mut bench = Bench::start(scale).await?;
     let idle = agent::start().await?;
     if wanted("costs") {
         costs(&mut bench).await?;

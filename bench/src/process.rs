@@ -60,6 +60,20 @@ impl Process {
         tree(self.pid).into_iter().map(memory_of).sum()
     }
 
+    /// Returns its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Returns how many bytes it has had written to disks.
+    pub(crate) fn written(&self) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/io", self.pid)).unwrap_or_default();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("write_bytes: "));
+        line.and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
+    }
+
     /// Returns whether it has ended by itself.
     pub(crate) fn has_ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))

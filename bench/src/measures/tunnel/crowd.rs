@@ -36,7 +36,7 @@ pub(super) async fn idle(halves: &Halves) -> anyhow::Result<()> {
     let coordinator = coordinator?;
     let mut connection = Connection::open(coordinator.addr).await?;
     for agent in 0..IDLE {
-        let answer = connection.send(&tunnelled(agent)).await?;
+        let answer = connection.send(&tunnelled(agent, 0)).await?;
         anyhow::ensure!(answer.is_success(), "got {}", answer.status);
     }
     sleep(SETTLED).await;
