@@ -19,6 +19,8 @@ mod fleet;
 mod heartbeat;
 mod killing;
 mod limits;
+#[cfg(target_os = "linux")]
+mod links;
 mod list;
 mod lists;
 mod machines;
@@ -33,7 +35,11 @@ mod register;
 mod requests;
 mod retry;
 mod routes;
+#[cfg(target_os = "linux")]
+mod soak;
 mod stop;
+#[cfg(target_os = "linux")]
+mod stops;
 mod system;
 mod telemetry;
 mod tunnel;
