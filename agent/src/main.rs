@@ -71,9 +71,11 @@ async fn serve(given: Given, shutdown: Shutdown) -> Result<(), Failure> {
     };
     let agent = Agent::open(resolved.config, shutdown.clone()).map_err(failed)?;
     tokio::select! {
-        ended = agent.with_panel(given).run() => ended.map_err(failed),
+        // A stop is announced before there is time to end.
+        biased;
         () = shutdown.clone().watch_signals() => Ok(()),
         () = service::announce(shutdown) => Ok(()),
+        ended = agent.with_panel(given).run() => ended.map_err(failed),
     }
 }
 
