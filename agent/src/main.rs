@@ -70,10 +70,13 @@ async fn serve(given: Given, shutdown: Shutdown) -> Result<(), Failure> {
         message: error_chain(&error),
     };
     let agent = Agent::open(resolved.config, shutdown.clone()).map_err(failed)?;
+    // In this order: signals are listened for before anybody hears that the agent is up, and its stop
+    // is told before it has stopped.
     tokio::select! {
-        ended = agent.with_panel(given).run() => ended.map_err(failed),
+        biased;
         () = shutdown.clone().watch_signals() => Ok(()),
         () = service::announce(shutdown) => Ok(()),
+        ended = agent.with_panel(given).run() => ended.map_err(failed),
     }
 }
 
