@@ -14,6 +14,7 @@ mod runtime_url;
 mod setting;
 mod timing;
 
+use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -86,15 +87,16 @@ impl Config {
         coordinator: BaseUrl,
         state_dir: PathBuf,
     ) -> Result<Self, ConfigError> {
-        let given = Cli::read(["ollama-agent".into()])?.given;
-        let resolved = given.without_file()?;
+        let mut words = ["ollama-agent", "--panel", "off", "--coordinator"]
+            .map(OsString::from)
+            .to_vec();
+        words.extend([coordinator.to_string().into(), "--state-dir".into()]);
+        words.push(state_dir.into_os_string());
+        let resolved = Cli::read(words)?.given.without_file()?;
         let advertised = None;
         Ok(Self {
-            coordinator: Some(coordinator),
-            state_dir,
             link: Link::Direct { advertised },
             dial: Dial::default(),
-            panel: Panel::Off,
             ..resolved.config
         })
     }

@@ -37,7 +37,16 @@ pub enum Use {
 #[derive(Debug)]
 #[must_use = "dropping it releases the lock"]
 pub struct Guard {
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Guard {
+    /// A child process that has just been forked shares the file, and would keep it locked.
+    fn drop(&mut self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::debug!(%error, "The lock on the state directory ends with the process");
+        }
+    }
 }
 
 impl Instance {
@@ -57,7 +66,7 @@ impl Instance {
                 file.set_len(0)?;
                 file.rewind()?;
                 writeln!(file, "{}", std::process::id())?;
-                Ok(Self::First(Guard { _lock: file }))
+                Ok(Self::First(Guard { lock: file }))
             }
             Err(TryLockError::WouldBlock) => Ok(Self::AlreadyRunning { pid: holder(&file) }),
             Err(TryLockError::Error(error)) => Err(error),
@@ -94,6 +103,20 @@ fn holder(file: &File) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn copy_of_the_file_in_a_child_process_does_not_keep_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let Instance::First(guard) = Instance::acquire(dir.path()).unwrap() else {
+            panic!("nobody else holds the lock");
+        };
+        let _copy = guard.lock.try_clone().unwrap();
+
+        drop(guard);
+
+        let again = Instance::acquire(dir.path()).unwrap();
+        assert!(matches!(again, Instance::First(_)), "{again:?}");
+    }
 
     #[test]
     fn second_lock_is_refused_until_the_first_is_released() {

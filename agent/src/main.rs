@@ -70,8 +70,9 @@ async fn serve(given: Given, shutdown: Shutdown) -> Result<(), Failure> {
         message: error_chain(&error),
     };
     let agent = Agent::open(resolved.config, shutdown.clone()).map_err(failed)?;
+    // In this order: signals are listened for before anybody hears that the agent is up, and its stop
+    // is told before it has stopped.
     tokio::select! {
-        // A stop is announced before there is time to end.
         biased;
         () = shutdown.clone().watch_signals() => Ok(()),
         () = service::announce(shutdown) => Ok(()),

@@ -37,6 +37,7 @@ use self::settings::{Saved, SettingsDesk};
 use crate::config::Given;
 use crate::control::Control;
 use crate::error_chain;
+use crate::pause::PauseError;
 use crate::status::view::StatusView;
 
 /// Nothing is loaded from anywhere else, nothing runs that is not a file of the panel, and no page
@@ -84,7 +85,7 @@ pub(crate) async fn start(port: u16, given: Given, control: &Control, tasks: &Ta
     }
     tracing::info!(
         panel.url = file.url,
-        "Settings panel is up; `ollama-agent panel` opens it"
+        "Settings panel is up; `ollama-agent panel` prints the link that opens it"
     );
     control.set_panel_url(Some(file.link()));
     let panel = Panel(Arc::new(Shared {
@@ -297,7 +298,7 @@ impl Shared {
     async fn steer(
         &self,
         caller: Caller,
-        how: impl FnOnce(&Control) -> Result<(), crate::pause::PauseError> + Send + 'static,
+        how: impl FnOnce(&Control) -> Result<(), PauseError> + Send + 'static,
     ) -> Response {
         let control = self.control.clone();
         let done = tokio::task::spawn_blocking(move || how(&control)).await;
@@ -305,7 +306,11 @@ impl Shared {
             (Ok(()), Caller::Browser) => Redirect::to("/").into_response(),
             (Ok(()), Caller::Command) => Json(self.status()).into_response(),
             (Err(error), _) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, error_chain(&error)).into_response()
+                let status = match error {
+                    PauseError::TooLong => StatusCode::BAD_REQUEST,
+                    PauseError::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+                };
+                (status, error_chain(&error)).into_response()
             }
         }
     }
