@@ -120,8 +120,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// Makes the report of these checks.
-    pub fn new(checks: Vec<Check>, now: DateTime<Utc>) -> Self {
+    /// Makes the report of these checks, in the order in which one thing depends on another.
+    pub fn new(mut checks: Vec<Check>, now: DateTime<Utc>) -> Self {
+        checks.sort_by_key(|check| check.id);
         Self {
             schema: SCHEMA.to_owned(),
             generated_at: now,
@@ -216,10 +217,10 @@ mod tests {
 
     fn report() -> Report {
         let checks = vec![
-            Check::ok(CheckId::Settings, "all are usable"),
-            Check::warning(CheckId::Clock, "a minute behind").with_remedy("set it"),
-            Check::error(CheckId::Tcp, "refused").with_remedy("start it"),
             Check::error(CheckId::Runtime, "refused too"),
+            Check::ok(CheckId::Settings, "all are usable"),
+            Check::warning(CheckId::Agent, "is not there").with_remedy("run it"),
+            Check::error(CheckId::Tcp, "refused").with_remedy("start it"),
             Check::unknown(CheckId::Gpu, "nobody to ask"),
         ];
         Report::new(checks, DateTime::UNIX_EPOCH)
@@ -229,8 +230,8 @@ mod tests {
     fn text_ends_with_the_first_broken_thing_and_its_remedy() {
         let expected = "\
 ✓ settings  all are usable
-! clock     a minute behind
-            -> set it
+! agent     is not there
+            -> run it
 ✗ tcp       refused
             -> start it
 ✗ runtime   refused too
@@ -265,6 +266,6 @@ Fix:    start it
         assert_eq!(json["schema"], "ollama-coordinator.doctor/1");
         assert_eq!(json["first_broken"], "tcp");
         assert_eq!(json["checks"][1]["answer"], "warning");
-        assert_eq!(json["checks"][1]["remedy"], "set it");
+        assert_eq!(json["checks"][1]["remedy"], "run it");
     }
 }

@@ -179,14 +179,18 @@ fn runtime(runtime: &RuntimeStatusView) -> String {
             };
             let version = runtime.version.as_deref().unwrap_or_default();
             let kind = format!("{kind} {version}");
-            let (models, loaded) = (runtime.models.len(), runtime.loaded_models.join(", "));
+            let models = match runtime.models.len() {
+                1 => "1 model".to_owned(),
+                count => format!("{count} models"),
+            };
+            let loaded = runtime.loaded_models.join(", ");
             let loaded = if loaded.is_empty() {
                 "none".to_owned()
             } else {
                 loaded
             };
             format!(
-                "{} at {url} · {models} models · in memory: {loaded}",
+                "{} at {url} · {models} · in memory: {loaded}",
                 kind.trim_end()
             )
         }

@@ -5,9 +5,9 @@ use std::path::Path;
 use axum::Router;
 use axum::response::Html;
 use chrono::{TimeDelta, Utc};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::TcpListener;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStderr, Command};
 use tokio::task::JoinSet;
 
 use crate::support::DEADLINE;
@@ -57,7 +57,7 @@ async fn proxy_that_interferes_is_named_with_its_variable() {
     let mut command = agent(state_dir.path(), "http://hub.invalid:11400");
     command.env("HTTP_PROXY", &proxy);
 
-    let line = line_with("Not connected", command.spawn().unwrap()).await;
+    let line = Log::of(&mut command).line_with("Not connected").await;
 
     assert_has(
         &line,
@@ -134,7 +134,9 @@ async fn missing_ollama_is_joined_without_and_where_to_get_it_is_told() {
     let mut command = agent(state_dir.path(), &coordinator.url().to_string());
     command.env("OLLAMA_HOST", nowhere.url().to_string());
 
-    let line = line_with("Runtime did not answer", command.spawn().unwrap()).await;
+    let line = Log::of(&mut command)
+        .line_with("Runtime did not answer")
+        .await;
 
     assert_has(
         &line,
@@ -156,7 +158,7 @@ async fn runtime_that_ollamas_own_variable_names_is_told() {
     let said = format!("0.0.0.0:{}", runtime.url().port());
     command.env("OLLAMA_HOST", &said);
 
-    let line = line_with("OLLAMA_HOST", command.spawn().unwrap()).await;
+    let line = Log::of(&mut command).line_with("OLLAMA_HOST").await;
 
     assert_has(
         &line,
@@ -166,6 +168,20 @@ async fn runtime_that_ollamas_own_variable_names_is_told() {
             &runtime.url().to_string(),
         ],
     );
+}
+
+#[tokio::test]
+async fn end_of_an_outage_says_how_long_it_took() {
+    let nowhere = Reserved::new();
+    let state_dir = tempfile::tempdir().unwrap();
+    let mut log = Log::of(&mut agent(state_dir.path(), &nowhere.url().to_string()));
+    let first = log.line_with("Not connected").await;
+
+    let _coordinator = FakeCoordinator::start_at(nowhere);
+
+    let joined = log.line_with("Joined the coordinator").await;
+    assert_has(&first, &["tries=1", "next_try_in="]);
+    assert_has(&joined, &["after="]);
 }
 
 fn assert_has(line: &str, parts: &[&str]) {
@@ -182,25 +198,42 @@ fn agent(state_dir: &Path, coordinator: &str) -> Command {
 
 async fn first_line_with(text: &str, coordinator: &str) -> String {
     let state_dir = tempfile::tempdir().unwrap();
-    let process = agent(state_dir.path(), coordinator).spawn().unwrap();
-    line_with(text, process).await
+    Log::of(&mut agent(state_dir.path(), coordinator))
+        .line_with(text)
+        .await
 }
 
-/// Returns the first line of the log that has a text.
-async fn line_with(text: &str, mut process: Child) -> String {
-    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-    let mut wrote = String::new();
-    let reading = async {
-        loop {
-            match lines.next_line().await.unwrap() {
-                Some(line) if line.contains(text) => return line,
-                Some(line) => wrote.extend([line.as_str(), "\n"]),
-                None => panic!("it ended without a line with {text:?}:\n{wrote}"),
-            }
+/// What a process writes; it ends with this.
+struct Log {
+    lines: Lines<BufReader<ChildStderr>>,
+    _process: Child,
+}
+
+impl Log {
+    fn of(command: &mut Command) -> Self {
+        let mut process = command.spawn().unwrap();
+        let stderr = process.stderr.take().unwrap();
+        Self {
+            lines: BufReader::new(stderr).lines(),
+            _process: process,
         }
-    };
-    let read = tokio::time::timeout(DEADLINE, reading).await;
-    read.expect("the line is written in time")
+    }
+
+    /// Returns the next line that has a text.
+    async fn line_with(&mut self, text: &str) -> String {
+        let mut wrote = String::new();
+        let reading = async {
+            loop {
+                match self.lines.next_line().await.unwrap() {
+                    Some(line) if line.contains(text) => return line,
+                    Some(line) => wrote.extend([line.as_str(), "\n"]),
+                    None => panic!("it ended without a line with {text:?}:\n{wrote}"),
+                }
+            }
+        };
+        let read = tokio::time::timeout(DEADLINE, reading).await;
+        read.expect("the line is written in time")
+    }
 }
 
 /// A proxy that lets nobody through.

@@ -16,5 +16,6 @@ mod runtime;
 mod service;
 mod session;
 mod settings;
+mod status;
 mod support;
 mod tunnel;

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// One thing that `doctor` looks at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// One thing that `doctor` looks at; later ones depend on earlier ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckId {
     /// The values that were given, and where they come from.
@@ -18,6 +18,12 @@ pub enum CheckId {
     Agent,
     /// Whether it starts by itself.
     Service,
+    /// The directory in which the coordinator keeps its registry.
+    DataDir,
+    /// The registry's file.
+    Registry,
+    /// Room on the disk.
+    Disk,
     /// The HTTP proxy on the way to the coordinator.
     Proxy,
     /// The coordinator's host name.
@@ -36,20 +42,14 @@ pub enum CheckId {
     DuplicateIdentity,
     /// The connection over which the requests come.
     Tunnel,
-    /// Whether the coordinator sends requests.
-    Routable,
     /// The model runtime.
     Runtime,
     /// The runtime's models.
     Models,
+    /// Whether the coordinator sends requests.
+    Routable,
     /// Graphics cards and their driver.
     Gpu,
-    /// The directory in which the coordinator keeps its registry.
-    DataDir,
-    /// The registry's file.
-    Registry,
-    /// Room on the disk.
-    Disk,
     /// What other machines can reach.
     Addresses,
     /// The agents of the coordinator.
@@ -63,13 +63,16 @@ pub enum CheckId {
 }
 
 impl CheckId {
-    /// All there are, in the order in which one depends on another.
+    /// All there are, in order.
     pub const ALL: [Self; 26] = [
         Self::Settings,
         Self::StateDir,
         Self::Identity,
         Self::Agent,
         Self::Service,
+        Self::DataDir,
+        Self::Registry,
+        Self::Disk,
         Self::Proxy,
         Self::Name,
         Self::Tcp,
@@ -79,13 +82,10 @@ impl CheckId {
         Self::Clock,
         Self::DuplicateIdentity,
         Self::Tunnel,
-        Self::Routable,
         Self::Runtime,
         Self::Models,
+        Self::Routable,
         Self::Gpu,
-        Self::DataDir,
-        Self::Registry,
-        Self::Disk,
         Self::Addresses,
         Self::Agents,
         Self::Heartbeats,

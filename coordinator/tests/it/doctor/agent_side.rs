@@ -12,12 +12,12 @@ use ollama_simulator::wait::{PATIENCE, wait_for};
 use rstest::rstest;
 use serde_json::json;
 
-use super::support::{Patient, Stranger, contents};
+use super::support::{Examined, Patient, Stranger, contents};
 use crate::support::agent::FakeAgent;
 use crate::support::coordinator::TestCoordinator;
 use crate::support::mount::Mount;
 #[cfg(target_os = "linux")]
-use crate::support::network::Host;
+use crate::support::network::{Host, run};
 use crate::support::port::ReservedPort;
 use crate::support::process::finish;
 use crate::support::skip;
@@ -449,6 +449,47 @@ async fn runtime_on_another_port_is_found() {
         "http://127.0.0.1:11434",
         "answers at http://127.0.0.1:8080: use --runtime http://127.0.0.1:8080",
     );
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn runtime_that_ollamas_service_names_is_used() {
+    const UNITS: &str = "/etc/systemd/system";
+    let test = "what systemd tells Ollama";
+    if !rustix::process::geteuid().is_root() {
+        return skip(test, "only root can hide a directory");
+    }
+    if !std::path::Path::new(UNITS).exists() {
+        return skip(test, "there is no systemd");
+    }
+    let coordinator = TestCoordinator::new().await;
+    let runtime = runtime().await;
+    let port = runtime.addr().port();
+    let patient = Patient::new(&coordinator.api.url(), runtime.addr())
+        .with("OLLAMA_AGENT_RUNTIME", "")
+        .with("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    // In a view of the file system that nobody else has.
+    let script = format!(
+        "mount -t tmpfs none {UNITS} && mkdir {UNITS}/ollama.service.d && \
+         printf '[Service]\\nEnvironment=\"OLLAMA_HOST=0.0.0.0:{port}\"\\n' \
+         > {UNITS}/ollama.service.d/override.conf && exec \"$0\" doctor --json"
+    );
+    let command = patient.within("unshare", &["--mount", "sh", "-c", &script]);
+    if let Err(reason) = run(std::process::Command::new("unshare").args(["--mount", "true"])) {
+        return skip(test, &reason);
+    }
+
+    let examined = Examined::read(finish(command).await);
+
+    assert_eq!(
+        examined.check(CheckId::Runtime).answer,
+        Answer::Ok,
+        "{examined:#?}"
+    );
+    let settings = &examined.check(CheckId::Settings).found;
+    let expected =
+        format!("runtime http://127.0.0.1:{port} (environment OLLAMA_HOST of ollama.service)");
+    assert!(settings.contains(&expected), "{settings}");
 }
 
 #[cfg(target_os = "linux")]

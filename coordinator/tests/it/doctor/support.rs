@@ -51,10 +51,17 @@ impl Patient {
 
     /// Returns the agent's command here.
     pub(crate) fn command(&self) -> Command {
-        let coordinator = PathBuf::from(env!("CARGO_BIN_EXE_ollama-coordinator"));
-        let agent = coordinator.with_file_name("ollama-agent");
-        assert!(agent.exists(), "cargo build --workspace --bins");
-        let mut command = Command::new(agent);
+        self.running(Command::new(agent()))
+    }
+
+    /// Returns the command of another program that is told where the agent's binary is.
+    pub(crate) fn within(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(arguments).arg(agent());
+        self.running(command)
+    }
+
+    fn running(&self, mut command: Command) -> Command {
         let environment = self.environment.iter().map(|(name, value)| (name, value));
         command
             .env_clear()
@@ -70,6 +77,14 @@ impl Patient {
         command.args(["doctor", "--json"]);
         Examined::read(finish(command).await)
     }
+}
+
+/// Returns where the agent's binary is.
+fn agent() -> PathBuf {
+    let coordinator = PathBuf::from(env!("CARGO_BIN_EXE_ollama-coordinator"));
+    let agent = coordinator.with_file_name("ollama-agent");
+    assert!(agent.exists(), "cargo build --workspace --bins");
+    agent
 }
 
 /// What a `doctor` said.

@@ -1,0 +1,136 @@
+//! `ollama-agent status`: what it says and the exit code that stands for it.
+
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value;
+use tokio::process::{Child, Command};
+
+use crate::support::coordinator::FakeCoordinator;
+use crate::support::process::{command, ended};
+use crate::support::runtime::FakeRuntime;
+use crate::support::server::Reserved;
+
+fn agent(state_dir: &Path, coordinator: &str, runtime: &str) -> Command {
+    let mut command = command(state_dir);
+    command
+        .env("OLLAMA_AGENT_COORDINATOR", coordinator)
+        .env("OLLAMA_AGENT_MACHINE_NAME", "gpu-7")
+        .env("OLLAMA_AGENT_PANEL", "0")
+        .env("OLLAMA_HOST", runtime);
+    command
+}
+
+async fn asked(mut command: Command, arguments: &[&str]) -> (Output, String) {
+    let output = ended(command.args(arguments).spawn().unwrap()).await;
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    (output, text)
+}
+
+/// Asks again and again until the status is what is expected, at most for a while.
+async fn status_with(make: impl Fn() -> Command, code: i32) -> String {
+    let asking = async {
+        loop {
+            let (output, text) = asked(make(), &["status"]).await;
+            if output.status.code() == Some(code) {
+                return text;
+            }
+        }
+    };
+    let asked = tokio::time::timeout(crate::support::DEADLINE, asking).await;
+    asked.expect("the status becomes so in time")
+}
+
+#[tokio::test]
+async fn connected_agent_says_where_and_with_what() {
+    let coordinator = FakeCoordinator::start();
+    let runtime = FakeRuntime::start(&["llama3:8b"]);
+    let state_dir = tempfile::tempdir().unwrap();
+    let (to, from) = (coordinator.url().to_string(), runtime.url().to_string());
+    let make = || agent(state_dir.path(), &to, &from);
+    let _running: Child = make().spawn().unwrap();
+
+    let text = status_with(make, 0).await;
+    let (_, json) = asked(make(), &["status", "--json"]).await;
+
+    assert!(
+        text.starts_with("Agent        gpu-7 · runs (process "),
+        "{text}"
+    );
+    assert!(text.contains(&format!("connected to {to}")), "{text}");
+    assert!(
+        text.contains(&format!("Ollama 0.12.6 at {from} · 1 model ·")),
+        "{text}"
+    );
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["schema"], "ollama-agent.status/1");
+    assert_eq!(json["phase"], "connected");
+}
+
+#[tokio::test]
+async fn missing_runtime_and_missing_coordinator_have_codes_of_their_own() {
+    let coordinator = FakeCoordinator::start();
+    let nowhere = Reserved::new().url().to_string();
+    let there = coordinator.url().to_string();
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let no_runtime = || agent(dirs[0].path(), &there, &nowhere);
+    let no_coordinator = || agent(dirs[1].path(), &nowhere, &nowhere);
+    let _running = [
+        no_runtime().spawn().unwrap(),
+        no_coordinator().spawn().unwrap(),
+    ];
+
+    let runtime = status_with(no_runtime, 7).await;
+    let coordinator = status_with(no_coordinator, 3).await;
+
+    assert!(runtime.contains("the runtime does not answer"), "{runtime}");
+    assert!(
+        coordinator.contains(&format!("not connected to {nowhere}")),
+        "{coordinator}"
+    );
+    assert!(
+        coordinator.ends_with("Why: ollama-agent doctor\n"),
+        "{coordinator}"
+    );
+}
+
+#[tokio::test]
+async fn agent_that_does_not_run_is_told_with_its_identity() {
+    let coordinator = FakeCoordinator::start();
+    let state_dir = tempfile::tempdir().unwrap();
+    let to = coordinator.url().to_string();
+    let make = || agent(state_dir.path(), &to, "127.0.0.1:1");
+
+    let (never, before) = asked(make(), &["status"]).await;
+    let mut running = make().spawn().unwrap();
+    status_with(make, 7).await;
+    running.kill().await.unwrap();
+    let (killed, after) = asked(make(), &["status", "--json"]).await;
+
+    assert_eq!(
+        (never.status.code(), killed.status.code()),
+        (Some(4), Some(4))
+    );
+    assert!(
+        before.contains("does not run\nIdentity     none yet in "),
+        "{before}"
+    );
+    assert!(before.ends_with("Start it: ollama-agent\n"), "{before}");
+    let after: Value = serde_json::from_str(&after).unwrap();
+    assert_eq!(after["phase"], "not_running");
+    assert!(after["agent_id"].is_string(), "{after}");
+}
+
+#[tokio::test]
+async fn agent_without_a_panel_is_asked_about_at_the_coordinator() {
+    let coordinator = FakeCoordinator::start();
+    let state_dir = tempfile::tempdir().unwrap();
+    let to = coordinator.url().to_string();
+    let make = || agent(state_dir.path(), &to, "127.0.0.1:1");
+    let _running = make().env("OLLAMA_AGENT_PANEL", "off").spawn().unwrap();
+
+    let text = status_with(make, 0).await;
+
+    assert!(text.contains("runs without a panel to ask"), "{text}");
+    assert!(text.ends_with("The coordinator hears from it.\n"), "{text}");
+}
