@@ -4,7 +4,7 @@
 CARGO_DENY := .cache/tools/cargo-deny-0.20.2/bin/cargo-deny
 CARGO_MACHETE := .cache/tools/cargo-machete-0.9.2/bin/cargo-machete
 
-.PHONY: help dashboard run test lint fmt package bench faults bless deny
+.PHONY: help dashboard run test lint fmt package bench faults soak bless deny
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-11s%s\n", $$1, $$2 }' Makefile
@@ -37,13 +37,20 @@ bench: ## the benchmarks (installs what the proxy is measured beside, says what)
 	cargo build --release --package ollama-coordinator --package ollama-agent
 	cargo run --release --package ollama-coordinator-bench
 
-faults: ## the long fault runs with their figures: kill -9, power loss, a fleet, failing machines
+faults: ## the long fault runs with their figures: kill -9, power loss, networks, failing machines
 	cargo build --workspace --bins
 	OLLAMA_COORDINATOR_KILL_CYCLES=1000 POWER_LOSS_SEEDS=3000 OLLAMA_COORDINATOR_FLEET=1000 \
 		OLLAMA_COORDINATOR_PAUSE=90 OLLAMA_COORDINATOR_KILLS=12 OLLAMA_COORDINATOR_KILL_EVERY=10 \
 		OLLAMA_COORDINATOR_ABORTS=100000 OLLAMA_COORDINATOR_AGENT_KILLS=100 \
+		OLLAMA_COORDINATOR_BAD_NETWORK=600 OLLAMA_COORDINATOR_SOAK=300 \
 		cargo test --package ollama-coordinator --tests -- --nocapture crash power_loss fleet \
-		killing accounts world
+		killing accounts world links stops soak data_dir clock
+
+SOAK ?= 1800
+soak: ## half an hour of load, kills and restarts: does anything grow? (SOAK=300 for five minutes)
+	cargo build --workspace --bins
+	OLLAMA_COORDINATOR_SOAK=$(SOAK) OLLAMA_COORDINATOR_CROWD=300 \
+		cargo test --package ollama-coordinator --test it -- --nocapture soak::
 
 bless: ## accept what has changed in snapshots and generated files
 	INSTA_UPDATE=always OLLAMA_COORDINATOR_BLESS=1 cargo test --workspace

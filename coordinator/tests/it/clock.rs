@@ -1,6 +1,6 @@
 //! Wall clocks that are wrong or jump: they are only ever shown.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -10,24 +10,14 @@ use ollama_simulator::wait::{PATIENCE, wait_for};
 
 use crate::support::agent::FakeAgent;
 use crate::support::api::Api;
+use crate::support::clock;
 use crate::support::events::EventStream;
 use crate::support::process::Machine;
 use crate::support::skip;
 
-const LIBRARIES: [&str; 4] = [
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib/faketime/libfaketimeMT.so.1",
-    "/usr/lib64/faketime/libfaketimeMT.so.1",
-];
-
 #[tokio::test]
 async fn wall_clock_that_jumps_changes_nobodys_status() {
-    let Some(library) = LIBRARIES
-        .map(Path::new)
-        .into_iter()
-        .find(|path| path.exists())
-    else {
+    let Some(library) = clock::library() else {
         return skip("wall clock", "libfaketime is not installed");
     };
     let machine = Machine::new();

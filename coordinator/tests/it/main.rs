@@ -20,6 +20,8 @@ mod fleet;
 mod heartbeat;
 mod killing;
 mod limits;
+#[cfg(target_os = "linux")]
+mod links;
 mod list;
 mod lists;
 mod machines;
@@ -38,7 +40,11 @@ mod routes;
 #[cfg(target_os = "linux")]
 mod service;
 mod shell;
+#[cfg(target_os = "linux")]
+mod soak;
 mod stop;
+#[cfg(target_os = "linux")]
+mod stops;
 mod system;
 mod telemetry;
 mod tunnel;

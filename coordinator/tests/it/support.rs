@@ -6,8 +6,10 @@ pub(crate) mod agent_process;
 pub(crate) mod api;
 pub(crate) mod bulk;
 pub(crate) mod chat;
+pub(crate) mod clock;
 pub(crate) mod collector;
 pub(crate) mod coordinator;
+pub(crate) mod crowd;
 pub(crate) mod events;
 pub(crate) mod machine;
 pub(crate) mod mount;
@@ -18,8 +20,11 @@ pub(crate) mod network;
 pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod seen;
+#[cfg(target_os = "linux")]
+pub(crate) mod site;
 pub(crate) mod tunnel;
 pub(crate) mod upstream;
+pub(crate) mod watch;
 
 use std::io::Write as _;
 

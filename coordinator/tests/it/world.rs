@@ -6,6 +6,7 @@ mod behind_nat;
 mod faults;
 mod forward_proxies;
 mod ipv6;
+mod partitions;
 mod readme;
 mod restart;
 mod reverse_proxies;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -67,6 +68,12 @@ impl AgentHome {
 impl AgentProcess {
     pub(crate) fn id(&self) -> u32 {
         self.child.id().expect("it runs")
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.id()).expect("process ids are small");
+        let pid = Pid::from_raw(pid).expect("it is not 0");
+        kill_process(pid, signal).expect("it is our child");
     }
 
     /// Kills it (SIGKILL).

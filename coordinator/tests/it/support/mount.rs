@@ -42,6 +42,29 @@ impl Mount {
         ];
         run("mount", arguments).expect("who mounts may remount");
     }
+
+    /// Makes it read-only for whoever opens something from now on, until this is dropped: what is
+    /// open for writing keeps a file system from becoming read-only as a whole.
+    pub(crate) fn cover_read_only(&self) -> Cover<'_> {
+        let path = self.path.as_os_str();
+        run("mount", [OsStr::new("--bind"), path, path]).expect("who mounts may bind");
+        let options = ["-o", "remount,bind,ro"].map(OsStr::new);
+        run("mount", options.into_iter().chain([path])).expect("who mounts may remount");
+        Cover { path: &self.path }
+    }
+}
+
+/// A directory that is read-only; it is not when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Cover<'a> {
+    path: &'a Path,
+}
+
+impl Drop for Cover<'_> {
+    fn drop(&mut self) {
+        let uncovered = run("umount", [self.path.as_os_str()]);
+        uncovered.expect("it was covered");
+    }
 }
 
 impl Drop for Mount {

@@ -145,6 +145,15 @@ impl Nat {
         self.router.nft(&rule).expect("it is a rule");
     }
 
+    /// Has the router pass on no more than 1 Mbit/s each way, and keep what waits for at most 0.4 s.
+    ///
+    /// # Errors
+    /// It is not possible here; the text says why.
+    pub(crate) fn slow_down(&self) -> Result<(), String> {
+        self.router.slow_down("lan")?;
+        self.router.slow_down("wan")
+    }
+
     /// Has the router do its work again.
     pub(crate) fn calm(&self) {
         let flush = "flush chain inet fault through";

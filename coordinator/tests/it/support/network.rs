@@ -56,6 +56,16 @@ impl Host {
         run(Command::new("nft").arg(change))
     }
 
+    /// Lets an interface send no more than 1 Mbit/s, and keep what waits for at most 0.4 s.
+    ///
+    /// # Errors
+    /// It is not possible here; the text says why.
+    pub(crate) fn slow_down(&self, interface: &str) -> Result<(), String> {
+        let queue = "root tbf rate 1mbit burst 32kbit latency 400ms";
+        let add = ["-n", &self.name, "qdisc", "add", "dev", interface];
+        run(Command::new("tc").args(add).args(queue.split(' ')))
+    }
+
     /// Lets the host pass on what is not for itself.
     pub(crate) fn forward(&self) -> Result<(), String> {
         let _inside = self.enter();

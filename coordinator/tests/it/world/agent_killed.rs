@@ -8,18 +8,16 @@ use std::time::Duration;
 use ollama_coordinator_common::id::AgentId;
 use ollama_coordinator_common::protocol::event::Event;
 use ollama_coordinator_common::protocol::view::AgentView;
-use ollama_simulator::runtime::ScriptedRuntime;
 use ollama_simulator::runtime::script::RuntimeScript;
-use ollama_simulator::wait::{PATIENCE, wait_for};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::agent_process::{AgentHome, AgentProcess};
 use crate::support::api::Api;
 use crate::support::events::EventStream;
 use crate::support::process::Machine;
 use crate::support::seen::{Seen, ask_until};
+use crate::support::site::{Reach, Site};
 use crate::support::{say, setting};
 
 const CLIENTS: usize = 16;
@@ -32,8 +30,8 @@ async fn killed_agent_is_sent_nothing_after_a_second_and_no_client_fails_for_it(
     let machine = Machine::new();
     let _coordinator = machine.start().await;
     let mut sites = [
-        Site::new(machine.api, 0).await,
-        Site::new(machine.api, 1).await,
+        Site::new(machine.api, "gpu-0", Reach::Tunnel, script()).await,
+        Site::new(machine.api, "gpu-1", Reach::Tunnel, script()).await,
     ];
     let mut events = EventStream::open(machine.api).await;
     let stop = CancellationToken::new();
@@ -47,14 +45,14 @@ async fn killed_agent_is_sent_nothing_after_a_second_and_no_client_fails_for_it(
         let site = &mut sites[usize::try_from(kill).unwrap() % 2];
         sleep(Duration::from_millis(300)).await;
         let killed = Instant::now();
-        site.agent.kill();
+        site.kill().await;
         events.until(|event| routable(event, site.id, false)).await;
         noticed.push(killed.elapsed());
         sleep_until(killed + SILENT_AFTER).await;
         let attempts = attempts(machine.api, site.id).await;
         sleep(SILENT_AFTER / 4).await;
         assert_eq!(self::attempts(machine.api, site.id).await, attempts);
-        site.start(machine.api);
+        site.start().await;
         events.until(|event| routable(event, site.id, true)).await;
     }
     stop.cancel();
@@ -81,51 +79,13 @@ async fn killed_agent_is_sent_nothing_after_a_second_and_no_client_fails_for_it(
     );
 }
 
-/// A runtime and the processes of its agent.
-struct Site {
-    id: AgentId,
-    agent: AgentProcess,
-    home: AgentHome,
-    runtime: ScriptedRuntime,
-}
-
-impl Site {
-    async fn new(api: Api, at: usize) -> Self {
-        let script = RuntimeScript {
-            slots: NonZeroU32::MIN.saturating_add(31),
-            answer_tokens: NonZeroU32::new(20),
-            tokens_per_second: NonZeroU32::new(200),
-            ..RuntimeScript::default()
-        };
-        let runtime = ScriptedRuntime::start(script).await;
-        let runtime = runtime.expect("a port is free");
-        let name = format!("gpu-{at}");
-        let home = AgentHome::new(&name);
-        let agent = start(&home, api, &runtime);
-        let found = || async {
-            let mut agents = api.agents().await.into_iter();
-            agents.find(|agent| agent.machine_name == name && agent.routable)
-        };
-        let is_there = |agent: &Option<AgentView>| agent.is_some();
-        let agent_view = wait_for("routable", PATIENCE, found, is_there).await;
-        Self {
-            id: agent_view.expect("it is there").id,
-            agent,
-            home,
-            runtime,
-        }
+fn script() -> RuntimeScript {
+    RuntimeScript {
+        slots: NonZeroU32::MIN.saturating_add(31),
+        answer_tokens: NonZeroU32::new(20),
+        tokens_per_second: NonZeroU32::new(200),
+        ..RuntimeScript::default()
     }
-
-    fn start(&mut self, api: Api) {
-        self.agent = start(&self.home, api, &self.runtime);
-    }
-}
-
-fn start(home: &AgentHome, api: Api, runtime: &ScriptedRuntime) -> AgentProcess {
-    let (coordinator, runtime) = (api.url(), runtime.url());
-    let told = ["--coordinator", &coordinator, "--runtime", &runtime];
-    let told = told.into_iter().chain(["--capacity", "32"]);
-    home.start(&told.collect::<Vec<_>>(), &[])
 }
 
 fn routable(event: Event, id: AgentId, expected: bool) -> Option<()> {
