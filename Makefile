@@ -44,7 +44,7 @@ faults: ## the long fault runs with their figures: kill -9, power loss, networks
 		OLLAMA_COORDINATOR_ABORTS=100000 OLLAMA_COORDINATOR_AGENT_KILLS=100 \
 		OLLAMA_COORDINATOR_BAD_NETWORK=600 OLLAMA_COORDINATOR_SOAK=300 \
 		cargo test --package ollama-coordinator --tests -- --nocapture crash power_loss fleet \
-		killing accounts world links stops soak data_dir clock
+		killing accounts world links stops soak data_dir mounts clock
 
 SOAK ?= 1800
 soak: ## half an hour of load, kills and restarts: does anything grow? (SOAK=300 for five minutes)

@@ -10,9 +10,11 @@ use ollama_simulator::fault_proxy::{Direction, FaultProxy, ProxyFault};
 use ollama_simulator::history::{Bounds, Recorder};
 use ollama_simulator::runtime::ScriptedRuntime;
 use ollama_simulator::runtime::script::RuntimeScript;
+use ollama_simulator::wait::{PATIENCE, wait_for};
 use tokio::time::sleep;
 
 use crate::support::agent::FakeAgent;
+use crate::support::api::Api;
 use crate::support::coordinator::TestCoordinator;
 use crate::support::crowd::{Crowd, Silence};
 use crate::support::process::Machine;
@@ -22,6 +24,8 @@ use crate::support::watch::{Habit, Watch};
 
 const PERIOD: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(20);
+/// As long as nobody is to be silent while the fleet is small.
+const LEASE: Duration = Duration::from_secs(4);
 /// Less than a lease, so that nobody notices.
 const BRIEF: Duration = Duration::from_millis(1500);
 /// Longer than a lease, so that everybody does.
@@ -32,6 +36,11 @@ const BOUNDS: Bounds = Bounds {
     recovery: Duration::ZERO,
     notice: Duration::from_millis(6500),
     grace: Duration::ZERO,
+};
+
+const NOBODY: Silence = Silence {
+    one_in: 0,
+    lasts: PERIOD,
 };
 
 /// What a fault does to an agent behind it.
@@ -106,11 +115,7 @@ async fn agents_behind_bad_links_are_offline_when_they_must_be_and_come_back_as_
     let machine = Machine::new();
     let _coordinator = machine.start().await;
     let mut watch = Watch::new(machine.api, PERIOD);
-    let nobody = Silence {
-        one_in: 0,
-        lasts: PERIOD,
-    };
-    let _crowd = Crowd::start(machine.api, 20, nobody, &watch.recorder);
+    let _crowd = Crowd::start(machine.api, 20, NOBODY, &watch.recorder);
     let steady = Site::new(machine.api, "steady", Reach::Tunnel, script(32)).await;
     steady.wait_until_it_works(&watch.recorder).await;
     let named = LINK_FAULTS
@@ -237,6 +242,29 @@ async fn agent_that_cannot_be_reached_back_is_online_and_gets_no_requests_until_
         left_out.reason, verdict.said
     ));
     verdict.assert_clean("an agent that is heard and not reached");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agents_that_all_fall_silent_for_longer_than_a_lease_are_not_taken_for_dead_at_once() {
+    let machine = Machine::new();
+    let _coordinator = machine.start().await;
+    let link = FaultProxy::start(machine.api.addr()).await.unwrap();
+    let mut watch = Watch::new(machine.api, PERIOD);
+    let steady = Site::new(machine.api, "steady", Reach::Tunnel, script(32)).await;
+    steady.wait_until_it_works(&watch.recorder).await;
+    let _crowd = Crowd::start(Api::new(link.addr()), 20, NOBODY, &watch.recorder);
+    watch.ask(1, Habit::Small, PAUSE);
+    let online = async || machine.api.get("/readyz").await.json().await["online"].clone();
+    wait_for("all online", PATIENCE, online, |online| *online == 21).await;
+
+    link.set_fault(ProxyFault::BlackHole).await;
+    sleep(LEASE + BRIEF / 2).await;
+    link.set_fault(ProxyFault::None).await;
+    sleep(LEASE).await;
+
+    let offline = watch.recorder.shown_offline();
+    assert!(offline.is_empty(), "{offline:?}");
+    watch.end(&BOUNDS).await.assert_clean("all fall silent");
 }
 
 fn script(slots: u32) -> RuntimeScript {

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::support::api::{Api, request};
 use crate::support::chat::{MODEL, chat};
 use crate::support::nat::{Joined, Nat};
+use crate::support::network::Host;
 use crate::support::process::{binary, finish};
 use crate::support::seen::ask;
 use crate::support::{say, skip};
@@ -68,6 +69,30 @@ async fn machine_behind_nat_with_its_runtime_on_loopback_serves_everything() {
     ));
     assert!(grown.iter().all(|grown| *grown < FLAT), "{grown:?}");
     assert!(coordinator.stop().await.success());
+}
+
+#[tokio::test]
+async fn machine_with_several_interfaces_is_known_by_the_one_towards_the_coordinator() {
+    let hosts = Nat::new().and_then(|nat| Ok((nat, Host::new("elsewhere")?)));
+    let (nat, elsewhere) = match hosts {
+        Ok(hosts) => hosts,
+        Err(reason) => return skip("several interfaces", &reason),
+    };
+    for (interface, here, there) in [
+        ("docker0", "172.17.0.1/16", "172.17.0.2/16"),
+        ("tailscale0", "100.64.0.1/10", "100.64.0.2/10"),
+        ("eth1", "10.1.2.1/24", "10.1.2.2/24"),
+    ] {
+        let cable = nat
+            .home
+            .connect((interface, here), &elsewhere, (interface, there));
+        cable.unwrap();
+    }
+
+    let (_coordinator, _joined) = nat.start(RuntimeScript::default()).await;
+
+    let agent = nat.wait("at-home", "there", |_| true).await;
+    assert_eq!(agent.ip_address.to_string(), "192.168.7.20");
 }
 
 async fn answers_come(api: Api, joined: &Joined) {
