@@ -51,7 +51,7 @@ async fn nothing_grows_and_nobody_is_forgotten_under_load_kills_and_restarts() {
         "soak of {lasts:?} with a crowd of {members}, seed {seed}"
     ));
     let machine = Machine::new();
-    let coordinator = machine.start().await;
+    let coordinator = havoc::start(&machine).await;
     let mut watch = Watch::new(machine.api, Duration::from_secs(1).min(lasts / 50));
     let silence = Silence {
         one_in: 150,
