@@ -17,4 +17,6 @@ mod service;
 mod session;
 mod settings;
 mod support;
+#[cfg(target_os = "linux")]
+mod tray;
 mod tunnel;
