@@ -22,7 +22,7 @@ use super::{Action, Entry, Item, Menu, Pixels, TITLE};
 use crate::app::{AgentError, finish};
 
 /// Windows and macOS scale it to the size of their trays.
-const SIZE: u16 = 64;
+const SIZE: u16 = 48;
 
 /// What the event loop is told by other threads.
 #[derive(Debug)]
