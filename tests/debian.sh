@@ -14,3 +14,10 @@ debian_package() {
 apt_get() {
     DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@" </dev/null >/dev/null
 }
+
+# tray_packages: a display without a screen, a session bus, and a panel with a tray.
+tray_packages() {
+    command -v Xvfb >/dev/null || debian_package xvfb "tests of the tray"
+    command -v dbus-daemon >/dev/null || debian_package dbus-daemon "tests of the tray"
+    command -v xfce4-panel >/dev/null || debian_package xfce4-panel "tests of the tray"
+}

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use ollama_coordinator_common::shutdown::Shutdown;
 use ollama_coordinator_common::tasks::{OnExit, Tasks};
+use tokio::runtime::Runtime;
 
 use self::engine::{run_engine, spawn};
 use crate::config::{Config, Given, Panel};
@@ -28,6 +29,13 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), AgentError> {
     let opened = tokio::task::spawn_blocking(move || Agent::open(config, shutdown)).await;
     let agent = opened.expect("opening the state directory does not panic")?;
     agent.run().await
+}
+
+/// Runs `work` to its end; a name lookup that hangs in the system must not hold it up.
+pub fn finish<T>(runtime: Runtime, work: impl Future<Output = T>) -> T {
+    let ended = runtime.block_on(work);
+    runtime.shutdown_background();
+    ended
 }
 
 /// An agent that has its state directory for itself.
@@ -188,6 +196,9 @@ pub enum AgentError {
         /// Why the last one failed.
         last_error: String,
     },
+    /// The system gives no thread to run in.
+    #[error("the system gives the agent no thread")]
+    Thread(#[source] std::io::Error),
     /// A part of the agent ended that must not.
     #[error("a part of the agent ended unexpectedly")]
     TaskEnded,
@@ -197,7 +208,11 @@ impl AgentError {
     /// Returns the exit status that stands for this error.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::StateDir { .. } | Self::Identity(_) | Self::Pause(_) | Self::TaskEnded => 1,
+            Self::StateDir { .. }
+            | Self::Identity(_)
+            | Self::Pause(_)
+            | Self::Thread(_)
+            | Self::TaskEnded => 1,
             Self::AttemptsUsed { .. } => 3,
             Self::AlreadyRunning { .. } => 6,
         }

@@ -26,9 +26,10 @@ impl Start {
         })
     }
 
-    /// Returns its words.
+    /// Returns its words. They ask for the tray, because what starts at login is a service to some
+    /// desktops.
     pub(crate) fn words(&self) -> Vec<String> {
-        let mut words = vec![self.program.display().to_string()];
+        let mut words = vec![self.program.display().to_string(), "--tray".to_owned()];
         if let Some(file) = &self.settings_file {
             words.push("--config".to_owned());
             words.push(file.display().to_string());

@@ -5,6 +5,7 @@
 
 mod args;
 mod cli;
+mod face;
 mod link;
 mod machine_name;
 mod panel;

@@ -4,9 +4,9 @@
 //! (who this agent is, and that it is alone), `runtime` and [`system`] (what it can say),
 //! [`coordinator`] (how it says it), `session` (when it says it: a pure state machine and the loop
 //! around it), `tunnel` (carries the coordinator's requests to the runtime), [`status`] (the value that
-//! shows it), [`control`] and [`pause`] (what steers it), [`panel`] (the page that does), [`doctor`]
-//! (what is broken), [`commands`] and [`local`] (the command line beside serving), [`service`], `app` (the
-//! wiring).
+//! shows it), [`control`] and [`pause`] (what steers it), [`panel`] (the page that does), [`face`] and
+//! [`tray`] (the icon that does, and when it is there), [`doctor`] (what is broken), [`commands`] and
+//! [`local`] (the command line beside serving), [`service`], `app` (the wiring).
 #![warn(missing_docs)]
 
 mod app;
@@ -16,6 +16,7 @@ pub mod config;
 pub mod control;
 pub mod coordinator;
 pub mod doctor;
+pub mod face;
 pub mod identity;
 pub mod instance;
 pub mod local;
@@ -28,9 +29,10 @@ mod session;
 pub mod settings;
 pub mod status;
 pub mod system;
+pub mod tray;
 mod tunnel;
 
-pub use app::{Agent, AgentError, run};
+pub use app::{Agent, AgentError, finish, run};
 pub use config::Config;
 pub use control::Control;
 

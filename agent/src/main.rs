@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use ollama_agent::commands::Failure;
 use ollama_agent::config::{Cli, Given, MISSING_COORDINATOR};
-use ollama_agent::{Agent, AgentError, error_chain, service};
+use ollama_agent::face::Face;
+use ollama_agent::{Agent, AgentError, error_chain, finish, service, tray};
 use ollama_coordinator_common::logging;
 use ollama_coordinator_common::shutdown::Shutdown;
+use tokio::runtime::Runtime;
 
 const SUCCESS: u8 = 0;
 const UNEXPECTED: u8 = 1;
@@ -19,8 +21,9 @@ fn main() -> ExitCode {
 
 /// Serves with these flags until `shutdown`, and returns the exit code.
 fn serve_as_service(flags: Vec<String>, shutdown: Shutdown) -> u8 {
-    let name = std::iter::once("ollama-agent".to_owned());
-    execute(name.chain(flags).map(OsString::from), shutdown)
+    let words = ["ollama-agent", "--no-tray"].map(str::to_owned);
+    let words = words.into_iter().chain(flags);
+    execute(words.map(OsString::from), shutdown)
 }
 
 /// Does what the words ask for, and returns the exit code.
@@ -45,20 +48,17 @@ fn execute(words: impl IntoIterator<Item = OsString>, shutdown: Shutdown) -> u8 
         Err(error) => return report(&Failure::new(UNEXPECTED, &error)),
     };
     let given = invocation.given;
-    let ended = runtime.block_on(async {
-        match invocation.command {
-            Some(command) => command.run(&given, serve_as_service).await,
-            None => serve(given, shutdown).await.map(|()| SUCCESS),
-        }
-    });
-    // A name lookup that hangs in the system must not hold up the exit.
-    runtime.shutdown_background();
+    let ended = match (invocation.command, invocation.face) {
+        (Some(command), _) => finish(runtime, command.run(&given, serve_as_service)),
+        (None, face) => serve(runtime, given, face, shutdown).map(|()| SUCCESS),
+    };
     ended.unwrap_or_else(|failure| report(&failure))
 }
 
-async fn serve(given: Given, shutdown: Shutdown) -> Result<(), Failure> {
+fn serve(runtime: Runtime, given: Given, face: Face, shutdown: Shutdown) -> Result<(), Failure> {
     let resolved = given.resolve().map_err(|error| Failure::usage(&error))?;
-    if resolved.config.coordinator.is_none() && !resolved.panel_is_asked_for() {
+    let has_way_to_be_told = face == Face::Tray || resolved.panel_is_asked_for();
+    if resolved.config.coordinator.is_none() && !has_way_to_be_told {
         return Err(Failure {
             code: USAGE,
             message: MISSING_COORDINATOR.to_owned(),
@@ -69,15 +69,29 @@ async fn serve(given: Given, shutdown: Shutdown) -> Result<(), Failure> {
         code: error.exit_code(),
         message: error_chain(&error),
     };
-    let agent = Agent::open(resolved.config, shutdown.clone()).map_err(failed)?;
+    let agent = match (Agent::open(resolved.config.clone(), shutdown.clone()), face) {
+        (Ok(agent), _) => agent.with_panel(given),
+        (Err(AgentError::AlreadyRunning { .. }), Face::Tray) => {
+            return finish(runtime, tray::show_the_one_that_runs(&given));
+        }
+        (Err(error), _) => return Err(failed(error)),
+    };
+    let control = agent.control();
     // In this order: signals are listened for before anybody hears that the agent is up, and its stop
     // is told before it has stopped.
-    tokio::select! {
-        biased;
-        () = shutdown.clone().watch_signals() => Ok(()),
-        () = service::announce(shutdown) => Ok(()),
-        ended = agent.with_panel(given).run() => ended.map_err(failed),
-    }
+    let serving = async move {
+        tokio::select! {
+            biased;
+            () = shutdown.clone().watch_signals() => Ok(()),
+            () = service::announce(shutdown) => Ok(()),
+            ended = agent.run() => ended,
+        }
+    };
+    let ended = match face {
+        Face::CommandLine => finish(runtime, serving),
+        Face::Tray => tray::run(runtime, &resolved.config, control, serving),
+    };
+    ended.map_err(failed)
 }
 
 #[expect(

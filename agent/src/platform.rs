@@ -23,16 +23,18 @@ mod windows;
 
 #[cfg(target_os = "linux")]
 pub(crate) use self::linux::{
-    graphics_cards, keep_little_unsent, ollama_service_host, service_entries,
+    clipboards, graphics_cards, keep_little_unsent, ollama_service_host, opener, service_entries,
 };
 #[cfg(all(unix, not(target_os = "linux")))]
 pub(crate) use self::macos::{
-    graphics_cards, keep_little_unsent, ollama_service_host, service_entries,
+    clipboards, graphics_cards, keep_little_unsent, ollama_service_host, opener, service_entries,
 };
 #[cfg(unix)]
-pub(crate) use self::unix::{create_private_dir, make_private};
+pub(crate) use self::unix::{
+    clipboard_bytes, create_private_dir, leave_console, make_private, output,
+};
 #[cfg(windows)]
 pub(crate) use self::windows::{
-    create_private_dir, graphics_cards, keep_little_unsent, make_private, ollama_service_host,
-    service_entries,
+    clipboard_bytes, clipboards, create_private_dir, graphics_cards, keep_little_unsent,
+    leave_console, make_private, ollama_service_host, opener, output, service_entries,
 };

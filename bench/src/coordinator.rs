@@ -129,7 +129,8 @@ pub(crate) fn start_agent(
         .arg("--state-dir")
         .arg(state_dir)
         .env("HOME", state_dir)
-        .env("OLLAMA_AGENT_PANEL", "off");
+        .env("OLLAMA_AGENT_PANEL", "off")
+        .env("OLLAMA_AGENT_TRAY", "false");
     Process::start(command)
 }
 

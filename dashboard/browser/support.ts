@@ -160,7 +160,7 @@ export class Machine {
     const directory = stage.directory();
     const agent = await Program.start("ollama-agent", [
       ...["--coordinator", coordinator.url, "--runtime", engine.said, "--panel", "off"],
-      ...["--machine-name", name, "--state-dir", directory],
+      ...["--no-tray", "--machine-name", name, "--state-dir", directory],
       ...["--config", join(directory, "settings.toml")],
     ]);
     const machine = new Machine(engine, agent);
@@ -192,7 +192,7 @@ export class NewMachine {
     const agent = await Program.start(
       "ollama-agent",
       [
-        ...["--panel", "0", "--state-dir", directory, "--runtime", "127.0.0.1:9"],
+        ...["--panel", "0", "--no-tray", "--state-dir", directory, "--runtime", "127.0.0.1:9"],
         ...["--config", join(directory, "settings.toml")],
       ],
       /Settings panel is up/,

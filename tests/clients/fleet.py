@@ -108,7 +108,7 @@ class Fleet:
         self._start(f"{name}-agent", self.bin_dir / "ollama-agent", "--coordinator", self.url,
                     "--runtime", self.runtimes[name], "--machine-name", name,
                     "--state-dir", self.home / f"{name}-agent", "--register-retry-interval", "500ms",
-                    "--panel", "off",
+                    "--panel", "off", "--no-tray",
                     *arguments)
 
     def _start(self, name, program, *arguments):

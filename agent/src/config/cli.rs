@@ -8,8 +8,10 @@ use clap::builder::{OsStr, Resettable};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser};
 
+use super::face::FaceArgs;
 use super::{Args, Given, Origin, Setting};
 use crate::commands::Command;
+use crate::face::Face;
 
 /// What is said where a coordinator is needed and nobody names one.
 pub const MISSING_COORDINATOR: &str = "\
@@ -76,6 +78,10 @@ pub struct Cli {
     )]
     pub settings_file: Option<PathBuf>,
 
+    /// How to be seen.
+    #[command(flatten)]
+    pub face: FaceArgs,
+
     /// What to do instead of serving.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -88,6 +94,8 @@ pub struct Invocation {
     pub command: Option<Command>,
     /// The settings, as far as flags and environment say them.
     pub given: Given,
+    /// How to be seen while serving.
+    pub face: Face,
 }
 
 impl Cli {
@@ -117,6 +125,7 @@ impl Cli {
         Ok(Invocation {
             command: cli.command,
             given: Given::new(settings, said_by, file),
+            face: cli.face.face(),
         })
     }
 }

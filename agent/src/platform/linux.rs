@@ -1,5 +1,5 @@
 //! Linux: AMD's graphics cards as the kernel lists them in `/sys/class/drm`; sockets; what systemd
-//! tells Ollama.
+//! tells Ollama; a desktop's programs.
 
 use std::fs;
 use std::io;
@@ -9,6 +9,7 @@ use ollama_coordinator_common::protocol::system::Gpu;
 use ollama_coordinator_common::protocol::tunnel::{NOT_SENT, PING_EVERY, PING_TIMEOUT};
 use socket2::SockRef;
 use tokio::net::TcpStream;
+use tokio::process::Command;
 
 use crate::config::config_home;
 use crate::system::GpuReading;
@@ -87,6 +88,23 @@ fn ollama_host_of(unit: &str) -> Option<String> {
         word.strip_prefix(OLLAMA_HOST)
     });
     values.rfind(|value| !value.is_empty()).map(str::to_owned)
+}
+
+/// Returns the program that shows a page or a file as the user wants it.
+pub(crate) fn opener() -> Command {
+    let mut command = Command::new("xdg-open");
+    command.process_group(0);
+    command
+}
+
+/// Returns programs that put what they read into the clipboard; which of them are there, and work in
+/// this session, is found by trying.
+pub(crate) fn clipboards() -> Vec<Command> {
+    let mut xclip = Command::new("xclip");
+    xclip.args(["-selection", "clipboard"]);
+    let mut xsel = Command::new("xsel");
+    xsel.args(["--clipboard", "--input"]);
+    vec![Command::new("wl-copy"), xclip, xsel]
 }
 
 fn cards_in(root: &Path) -> Option<Vec<GpuReading>> {

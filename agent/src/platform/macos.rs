@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use tokio::net::TcpStream;
+use tokio::process::Command;
 
 use crate::system::GpuReading;
 
@@ -16,6 +17,7 @@ pub(crate) fn graphics_cards() -> Option<Vec<GpuReading>> {
 }
 
 /// Does nothing: the system has no such settings for one connection.
+#[expect(clippy::unnecessary_wraps, reason = "it can fail on other systems")]
 pub(crate) fn keep_little_unsent(_stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
@@ -29,4 +31,18 @@ pub(crate) fn service_entries() -> Vec<PathBuf> {
 /// Returns nothing: the app is started with the environment of the desktop.
 pub(crate) fn ollama_service_host() -> Option<String> {
     None
+}
+
+/// Returns the program that shows a page or a file as the user wants it.
+pub(crate) fn opener() -> Command {
+    let mut command = Command::new("open");
+    command.process_group(0);
+    command
+}
+
+/// Returns the program that puts what it reads into the clipboard.
+pub(crate) fn clipboards() -> Vec<Command> {
+    let mut pbcopy = Command::new("pbcopy");
+    pbcopy.env("LC_CTYPE", "UTF-8");
+    vec![pbcopy]
 }

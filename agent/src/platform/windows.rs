@@ -1,10 +1,13 @@
-//! Windows: a user's profile is private already, so nothing is restricted further.
+//! Windows: a user's profile is private already, so nothing is restricted further; consoles.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use tokio::net::TcpStream;
+use tokio::process::Command;
+use windows_sys::Win32::System::Console::{FreeConsole, GetConsoleProcessList};
 
+use crate::face::Output;
 use crate::system::GpuReading;
 
 /// Makes `dir` and its parents; inside a user's profile they inherit its restrictions.
@@ -37,4 +40,47 @@ pub(crate) fn ollama_service_host() -> Option<String> {
 /// Returns nothing: services are not files here.
 pub(crate) fn service_entries() -> Vec<PathBuf> {
     Vec::new()
+}
+
+/// Returns whether a person reads what this process writes: in a console that others share, such as
+/// the shell it was started from. One of its own was opened by Windows, for nobody.
+pub(crate) fn output() -> Output {
+    let mut processes = [0; 2];
+    #[expect(unsafe_code, reason = "nothing else tells who shares the console")]
+    // SAFETY: the buffer holds as many process ids as the call is told.
+    let sharing = unsafe { GetConsoleProcessList(processes.as_mut_ptr(), 2) };
+    if sharing > 1 {
+        Output::Terminal
+    } else {
+        Output::Unread
+    }
+}
+
+/// Leaves the console, so that one which Windows opened for this process alone goes away.
+pub(crate) fn leave_console() {
+    #[expect(unsafe_code, reason = "nothing else leaves a console")]
+    // SAFETY: the call takes nothing; writing to a console that is gone is an error, no fault.
+    let left = unsafe { FreeConsole() };
+    if left == 0 {
+        tracing::debug!("There was no console to leave");
+    }
+}
+
+/// Returns the program that shows a page or a file as the user wants it.
+pub(crate) fn opener() -> Command {
+    let mut command = Command::new("rundll32.exe");
+    command.arg("url.dll,FileProtocolHandler");
+    command
+}
+
+/// Returns the program that puts what it reads into the clipboard.
+pub(crate) fn clipboards() -> Vec<Command> {
+    vec![Command::new("clip.exe")]
+}
+
+/// Returns what the clipboard's program takes for a text: UTF-16 with a byte order mark, or it takes
+/// it for the console's own encoding.
+pub(crate) fn clipboard_bytes(text: &str) -> Vec<u8> {
+    let marked = std::iter::once(0xfeff).chain(text.encode_utf16());
+    marked.flat_map(u16::to_le_bytes).collect()
 }

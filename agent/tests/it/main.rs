@@ -18,4 +18,6 @@ mod session;
 mod settings;
 mod status;
 mod support;
+#[cfg(target_os = "linux")]
+mod tray;
 mod tunnel;

@@ -197,6 +197,24 @@ async fn request_is_cancelled_at_the_runtime_before_and_while_it_answers() {
 }
 
 #[tokio::test]
+async fn requests_that_run_are_counted_until_their_last_byte() {
+    let mut runtime = HeldRuntime::start();
+    let mut carried = carry_to(runtime.server.url()).await;
+    let request = http::Request::get("http://a/held").body(Body::empty());
+    let (sender, body) = body();
+
+    let (answer, held) = tokio::join!(carried.tunnel.send(request.unwrap()), async {
+        runtime.next().await.answer.send(body)
+    });
+    held.unwrap();
+    carried.agent.wait_for(|status| status.running == 1).await;
+    drop(sender);
+    text(answer.unwrap().into_body()).await;
+
+    carried.agent.wait_for(|status| status.running == 0).await;
+}
+
+#[tokio::test]
 async fn stream_is_refused_while_the_runtime_is_down() {
     let nowhere = Reserved::new();
     let mut carried = carry_to(nowhere.url()).await;
