@@ -49,7 +49,7 @@ pub(super) fn violations(history: &[Fact], bounds: &Bounds) -> Vec<Violation> {
                 }
             }
             Fact::Asked { began, ended, end } => {
-                found.extend(run.bad_end(*began, *ended, *end, bounds));
+                found.extend(run.bad_end(*began, *ended, *end));
             }
             Fact::Counted { in_flight, queued } if in_flight + queued > 0 => {
                 let (in_flight, queued) = (*in_flight, *queued);
@@ -136,17 +136,10 @@ impl<'a> Run<'a> {
         None
     }
 
-    /// Nothing ends as if it were whole; without a coordinator that was away, nothing fails that
-    /// has not begun and no connection breaks.
-    fn bad_end(
-        &self,
-        began: Moment,
-        ended: Moment,
-        end: End,
-        bounds: &Bounds,
-    ) -> Option<Violation> {
-        let overlaps =
-            |(from, until): &(Moment, Moment)| began <= *until + bounds.recovery && ended >= *from;
+    /// Nothing ends as if it were whole; while the coordinator is there, nothing fails that has not
+    /// begun and no connection breaks.
+    fn bad_end(&self, began: Moment, ended: Moment, end: End) -> Option<Violation> {
+        let overlaps = |(from, until): &(Moment, Moment)| began <= *until && ended >= *from;
         let is_bad = match end {
             End::Whole | End::Told | End::Left => false,
             End::Cut | End::Hung => true,

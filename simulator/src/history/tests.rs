@@ -94,7 +94,7 @@ fn found(history: &[Fact]) -> Vec<String> {
 #[case::online_though_it_is_dead(&[silent(1), listed(6, &[shown("a", 1, true)])], "6.0s: a is wrongly online")]
 #[case::online_long_after_a_restart(&[silent(1), away(2, 3), listed(63, &[shown("a", 1, true)])], "63.0s: a is wrongly online")]
 #[case::failed_for_no_reason(&[asked(1, 2, End::Failed)], "a request of 1.0s ended: Failed")]
-#[case::failed_long_after_a_restart(&[away(1, 2), asked(13, 14, End::Broken)], "a request of 13.0s ended: Broken")]
+#[case::broken_after_a_restart(&[away(1, 2), asked(3, 4, End::Broken)], "a request of 3.0s ended: Broken")]
 #[case::cut_without_a_word(&[away(1, 2), asked(1, 2, End::Cut)], "a request of 1.0s ended: Cut")]
 #[case::hung(&[asked(1, 99, End::Hung)], "a request of 1.0s ended: Hung")]
 #[case::not_idle(&[Fact::Counted { in_flight: 1, queued: 2 }], "1 in flight, 2 queued at the end")]
@@ -113,7 +113,7 @@ fn broken_promise_is_found(#[case] history: &[Fact], #[case] expected: &str) {
 #[case::disturbed_may_be_anything(&[works(1), disturbed(20), listed(90, &[shown("a", 1, false)])])]
 #[case::disturbed_may_be_online(&[silent(1), disturbed(20), listed(90, &[shown("a", 1, true)])])]
 #[case::grace_after_a_restart(&[silent(1), away(2, 3), listed(62, &[shown("a", 1, true)])])]
-#[case::coordinator_was_away(&[away(3, 4), asked(1, 3, End::Broken), asked(5, 6, End::Failed)])]
+#[case::coordinator_was_away(&[away(3, 4), asked(1, 3, End::Broken), asked(4, 6, End::Failed)])]
 #[case::honest_ends(&[asked(1, 2, End::Whole), asked(1, 2, End::Told), asked(1, 2, End::Left)])]
 #[case::idle(&[Fact::Counted { in_flight: 0, queued: 0 }])]
 fn kept_promise_is_not_blamed(#[case] history: &[Fact]) {

@@ -110,7 +110,7 @@ impl Havoc {
             assert!(process.stop().await.success());
         }
         sleep(MOMENT.mul_f64(self.rng.random())).await;
-        self.coordinator = Some(self.machine.start().await);
+        self.coordinator = Some(start(&self.machine).await);
         let until = self.recorder.now();
         self.recorder.record(Fact::Away { from, until });
         self.restarts += 1;
@@ -152,4 +152,12 @@ impl Havoc {
         }
         site.wait_until_it_works(&self.recorder).await;
     }
+}
+
+/// Starts a coordinator that soon has as much to show of the past as it may.
+pub(super) async fn start(machine: &Machine) -> CoordinatorProcess {
+    let start = machine.start_with(|command| {
+        command.arg("--history-memory=1");
+    });
+    start.await
 }

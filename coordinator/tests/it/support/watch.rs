@@ -99,8 +99,8 @@ impl Watch {
                 .map(ToString::to_string)
                 .collect(),
             said: format!(
-                "{lists} lists; requests: {whole} whole, {told} told, {left} left, {failed} failed, \
-                 {broken} broken"
+                "{lists} lists; requests: {whole} whole, {told} told, {left} left; while the \
+                 coordinator was away {failed} failed, {broken} broken"
             ),
             whole,
         }
