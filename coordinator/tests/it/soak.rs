@@ -36,9 +36,11 @@ const LET_GO: Duration = Duration::from_secs(30);
 const LEFT_OPEN: u64 = 16;
 /// What memory may grow by while it is looked at, as its trend has it.
 const GROWTH_KIB: f64 = 8192.0;
+/// A lease is 4 s; a coordinator that gets no processor time for a second grants all of them anew,
+/// and beside other work that may happen twice.
 const BOUNDS: Bounds = Bounds {
     recovery: Duration::from_secs(10),
-    notice: Duration::from_millis(6500),
+    notice: Duration::from_secs(15),
     grace: Duration::from_secs(65),
 };
 
@@ -54,8 +56,8 @@ async fn nothing_grows_and_nobody_is_forgotten_under_load_kills_and_restarts() {
     let coordinator = havoc::start(&machine).await;
     let mut watch = Watch::new(machine.api, Duration::from_secs(1).min(lasts / 50));
     let silence = Silence {
-        one_in: 150,
-        lasts: Duration::from_secs(9),
+        one_in: 300,
+        lasts: Duration::from_secs(20),
     };
     let _crowd = Crowd::start(machine.api, members, silence, &watch.recorder);
     let sites = sites(&machine, &watch).await;

@@ -22,11 +22,12 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Less than a lease, so that nobody notices.
 const BRIEF: Duration = Duration::from_millis(1500);
 /// Longer than a lease, so that everybody does.
-const LONG: Duration = Duration::from_secs(8);
+const LONG: Duration = Duration::from_secs(11);
 const SETTLE: Duration = Duration::from_secs(2);
+/// A lease is 4 s; a coordinator that gets no processor time for a second grants all of them anew.
 const BOUNDS: Bounds = Bounds {
     recovery: Duration::ZERO,
-    notice: Duration::from_millis(6500),
+    notice: Duration::from_secs(10),
     grace: Duration::ZERO,
 };
 
@@ -86,17 +87,12 @@ async fn in_a_world_of_its_own(name: &str, trial: Trial) {
         Trial::Partition(rule) => partition(&nat, &watch, rule).await,
         Trial::Lossy(rule) => {
             nat.disturb(rule);
-            sleep(bad_network()).await;
-            nat.calm();
-            format!("for {:?}", bad_network())
+            bear(&watch).await
         }
-        Trial::Slow => {
-            if let Err(reason) = nat.slow_down() {
-                return skip(name, &reason);
-            }
-            sleep(bad_network()).await;
-            format!("for {:?}", bad_network())
-        }
+        Trial::Slow => match nat.slow_down() {
+            Ok(()) => bear(&watch).await,
+            Err(reason) => return skip(name, &reason),
+        },
     };
 
     let verdict = watch.end(&BOUNDS).await;
@@ -138,8 +134,14 @@ async fn partition(nat: &Nat, watch: &Watch, rule: &str) -> String {
     )
 }
 
-fn bad_network() -> Duration {
-    Duration::from_secs(setting("OLLAMA_COORDINATOR_BAD_NETWORK", 12))
+/// Waits for as long as a network is bad. A tunnel may break, but the agent is not given up.
+async fn bear(watch: &Watch) -> String {
+    watch.recorder.disturbed("at-home");
+    let lasts = Duration::from_secs(setting("OLLAMA_COORDINATOR_BAD_NETWORK", 12));
+    sleep(lasts).await;
+    let offline = watch.recorder.shown_offline();
+    assert!(offline.is_empty(), "{offline:?}");
+    format!("for {} s, nobody offline", lasts.as_secs())
 }
 
 fn script() -> RuntimeScript {
