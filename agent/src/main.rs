@@ -78,10 +78,12 @@ fn serve(runtime: Runtime, given: Given, face: Face, shutdown: Shutdown) -> Resu
     };
     let control = agent.control();
     let serving = async move {
+        // Whoever hears that it is up may ask it to stop, and hears of that before its end.
         tokio::select! {
-            ended = agent.run() => ended,
+            biased;
             () = shutdown.clone().watch_signals() => Ok(()),
             () = service::announce(shutdown) => Ok(()),
+            ended = agent.run() => ended,
         }
     };
     let ended = match face {

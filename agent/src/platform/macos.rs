@@ -17,10 +17,7 @@ pub(crate) fn graphics_cards() -> Option<Vec<GpuReading>> {
 }
 
 /// Does nothing: the system has no such settings for one connection.
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "it can fail on other systems"
-)]
+#[expect(clippy::unnecessary_wraps, reason = "it can fail on other systems")]
 pub(crate) fn keep_little_unsent(_stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
