@@ -80,6 +80,7 @@ fn serve(runtime: Runtime, given: Given, face: Face, shutdown: Shutdown) -> Resu
     // In this order: signals are listened for before anybody hears that the agent is up, and its stop
     // is told before it has stopped.
     let serving = async move {
+        // Whoever hears that it is up may ask it to stop, and hears of that before its end.
         tokio::select! {
             biased;
             () = shutdown.clone().watch_signals() => Ok(()),
