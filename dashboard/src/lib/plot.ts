@@ -2,6 +2,7 @@
 
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
+import { colorOf } from "./colors";
 
 interface Look {
   lines: readonly { label: string; dashed?: boolean }[];
@@ -16,7 +17,7 @@ const HEIGHT = 150;
 const POWERS = Array.from({ length: 50 }, (_, power) => 2 ** power);
 
 export function plot(host: HTMLElement, look: Look, data: uPlot.AlignedData): uPlot {
-  const color = (token: string): string => getComputedStyle(host).getPropertyValue(token).trim();
+  const color = (token: string): string => colorOf(host, token);
   const axis: uPlot.Axis = {
     stroke: () => color("--muted"),
     grid: { stroke: () => color("--line"), width: 1 },
