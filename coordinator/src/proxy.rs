@@ -7,6 +7,7 @@
 //! client that leaves drops the response body, which drops the upstream's connection and the permit.
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::pin::pin;
 use std::sync::Arc;
 
 use axum::http::request::Parts;
@@ -168,6 +169,7 @@ impl Proxy {
             let cancelled = story.cancelled();
             let client = self.client_key(&head.headers, peer);
             let answering = self.infer((inference, client), selection, (head, body), story);
+            let answering = pin!(answering);
             return cancel::or_answer(cancelled, inference.dialect, answering).await;
         }
         // Boxed, so that the future of the usual request is small: it is moved with each one.
@@ -176,15 +178,15 @@ impl Proxy {
                 let dialect = Dialect::of(path);
                 let ask = self.ask((head, body), peer);
                 let cancelled = ask.story.cancelled();
-                let answering = machines::pass_to(self, agent, ask);
-                Box::pin(cancel::or_answer(cancelled, dialect, answering)).await
+                let mut answering = Box::pin(machines::pass_to(self, agent, ask));
+                cancel::or_answer(cancelled, dialect, answering.as_mut()).await
             }
             (Ok(Route::Machine(machine)), None) => {
                 let dialect = Dialect::of(path);
                 let ask = self.ask((head, body), peer);
                 let cancelled = ask.story.cancelled();
-                let answering = machines::answer(self, machine, &selection, ask);
-                Box::pin(cancel::or_answer(cancelled, dialect, answering)).await
+                let mut answering = Box::pin(machines::answer(self, machine, &selection, ask));
+                cancel::or_answer(cancelled, dialect, answering.as_mut()).await
             }
             (Ok(Route::List(list)), None) => match selection {
                 Selection::Any | Selection::All => lists::answer(&self.0.registry, list, path),
@@ -260,7 +262,7 @@ impl Proxy {
                 let proxy = self.clone();
                 let cancelled = story.cancelled();
                 let answering: Answering = Box::pin(async move {
-                    let answering = proxy.attempts(asked, story);
+                    let answering = pin!(proxy.attempts(asked, story));
                     cancel::or_answer(cancelled, inference.dialect, answering).await
                 });
                 early::answer_or_begin(answering, voice, every).await

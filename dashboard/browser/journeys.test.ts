@@ -184,6 +184,7 @@ describe.skipIf(!CHROMIUM)("journeys", () => {
     await page.getByRole("button", { name: /^Cancel…/ }).click();
     const dialog = page.getByRole("dialog", { name: "Cancel the request for simulated-small?" });
     await dialog.getByText("What gpu-1 has written so far").waitFor();
+    for (let look = 0; look < 3; look += 1) await page.waitForResponse("**/api/requests*");
     expect(await page.evaluate(() => document.activeElement?.textContent)).toBe("Let it run");
     await dialog.getByRole("button", { name: "Cancel the request" }).click();
 

@@ -1,5 +1,7 @@
 //! What a client is told whose request an operator has cancelled.
 
+use std::pin::Pin;
+
 use axum::http::{HeaderValue, Response, StatusCode};
 
 use super::body::ProxyBody;
@@ -10,11 +12,12 @@ use super::{REQUEST_HEADER, story};
 /// Why its answer ends.
 pub const MESSAGE: &str = "the request was cancelled by an operator";
 
-/// Answers, or says that an operator has cancelled the request, which ends the work on the answer.
+/// Answers, or says that an operator has cancelled the request; whoever called then drops `answering`,
+/// which ends the work. It is borrowed because it is large, and a copy would be moved with each request.
 pub async fn or_answer(
     cancelled: Cancelled,
     dialect: Dialect,
-    answering: impl Future<Output = Response<ProxyBody>>,
+    answering: Pin<&mut impl Future<Output = Response<ProxyBody>>>,
 ) -> Response<ProxyBody> {
     tokio::select! {
         biased;

@@ -48,7 +48,7 @@ export function plot(host: HTMLElement, look: Look, data: uPlot.AlignedData): uP
         stroke: () => color(`--series-${index + 1}`),
         width: look.points ? 0 : 1.5,
         ...(line.dashed ? { dash: [5, 3] } : {}),
-        points: { show: look.points, size: 5 },
+        points: { show: look.points, size: 5, fill: () => color(`--series-${index + 1}`) },
         spanGaps: false,
       })),
     ],
