@@ -71,7 +71,7 @@ test.each(["light", "dark", "phone"] as const)("pages: %s", async (look) => {
       await page.getByRole("button", { name: "Why?" }).click();
       await page.getByRole("link", { name: "Details" }).waitFor();
     }
-    if (name === "search") await page.getByRole("combobox").fill("gpu");
+    if (name === "search") await page.getByRole("dialog").getByRole("combobox").fill("gpu");
     if (name === "cancel") {
       await page
         .getByRole("button", { name: /^Cancel…/ })
