@@ -69,6 +69,7 @@ pub fn router() -> Router<AppState> {
         .route("/api/about", get(about::get_about))
         .route("/api/requests", get(requests::list_requests))
         .route("/api/requests/{id}", get(requests::get_request))
+        .route("/api/requests/{id}/cancel", post(requests::cancel_request))
         .route("/api/openapi.json", get(openapi::get_openapi))
         .route("/healthz", get(health::get_liveness))
         .route("/readyz", get(health::get_readiness))

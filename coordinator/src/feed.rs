@@ -1,47 +1,40 @@
 //! What viewers are told: each change encoded once for all who read the same view.
 //!
-//! One task gathers what happens and publishes it four times a second, and the load once a second.
-//! A viewer that falls behind is told to start again, so nothing is kept for it. Without viewers
-//! only the chronicle is kept.
+//! One task, the [`publisher`], sends the same bytes to everybody. A viewer that falls behind is told
+//! to start again, so nothing is kept for it; one that comes back within a minute goes on where it was,
+//! from what is [`recent`]. Without viewers only the chronicle is kept.
 
 mod chronicle;
 mod frame;
+mod publisher;
+mod recent;
 mod scene;
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::Utc;
-use ollama_coordinator_common::id::AgentId;
-use ollama_coordinator_common::protocol::event::{AgentLoad, FleetFigures, Happening};
+use ollama_coordinator_common::id::InstanceId;
+use ollama_coordinator_common::protocol::event::{FleetFigures, Happening};
 use parking_lot::Mutex;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{self, Receiver};
-use tokio::time::MissedTickBehavior;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::history::History;
 use crate::registry::Registry;
-use crate::registry::snapshot::AgentSnapshot;
-use crate::registry::transition::Transition;
 
 use chronicle::Chronicle;
 pub use chronicle::Refusal;
 use frame::{Frame, SnapshotHead};
-use scene::Scene;
+use publisher::Publisher;
+use recent::Recent;
 
-/// How often changes are published.
-const FLUSH: Duration = Duration::from_millis(250);
-/// The load is published with every so many of them.
-const FLUSHES_PER_TICK: u32 = 4;
 /// How many publications a viewer may fall behind.
 const BACKLOG: usize = 32;
-/// More changes than this at once are a new snapshot.
-const MAX_CHANGES: usize = 2_000;
-const MAX_LOADS: usize = 1_000;
 
 /// The event that tells a viewer to start again.
 pub const RESYNC: Bytes = Bytes::from_static(b"data: {\"type\":\"resync\"}\n\n");
@@ -55,6 +48,13 @@ pub enum View {
     Brief,
 }
 
+/// How far a viewer has come: the id of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    instance: InstanceId,
+    seq: u64,
+}
+
 /// A handle to the one feed of this process.
 #[derive(Clone)]
 pub struct Feed(Arc<Shared>);
@@ -64,16 +64,25 @@ struct Shared {
     history: History,
     full: broadcast::Sender<Bytes>,
     brief: broadcast::Sender<Bytes>,
-    /// The number of the last frame; locked while a publication is sent.
-    seq: Mutex<u64>,
+    /// Locked while a publication is sent.
+    published: Mutex<Published>,
     chronicle: Mutex<Chronicle>,
 }
 
-/// A stream of events from its beginning.
+/// What was published last.
+#[derive(Default)]
+struct Published {
+    /// The number of the last frame.
+    seq: u64,
+    full: Recent,
+    brief: Recent,
+}
+
+/// A stream of events from where the viewer is.
 #[derive(Debug)]
 pub struct Subscription {
-    /// Everything, as one event.
-    pub snapshot: Vec<Bytes>,
+    /// Everything as one event, or what the viewer has missed.
+    pub beginning: Vec<Bytes>,
     /// What follows.
     pub frames: Receiver<Bytes>,
 }
@@ -86,30 +95,37 @@ impl Feed {
             history,
             full: broadcast::Sender::new(BACKLOG),
             brief: broadcast::Sender::new(BACKLOG),
-            seq: Mutex::new(0),
+            published: Mutex::default(),
             chronicle: Mutex::default(),
         }))
     }
 
-    /// Returns everything as it is, and follows what comes after it.
-    pub fn subscribe(&self, view: View) -> Subscription {
-        let (frames, seq) = {
-            let seq = self.0.seq.lock();
-            (self.sender(view).subscribe(), *seq)
+    /// Returns everything as it is, or what has been published since `seen` if all of that is there,
+    /// and follows what comes after it.
+    pub fn subscribe(&self, view: View, seen: Option<Position>) -> Subscription {
+        let instance = self.0.registry.instance_id();
+        let seen = seen.filter(|seen| seen.instance == instance);
+        let (frames, position, missed) = {
+            let mut published = self.0.published.lock();
+            let frames = self.sender(view).subscribe();
+            let seq = published.seq;
+            let recent = published.recent(view);
+            recent.read(Instant::now());
+            let missed = seen.and_then(|seen| recent.since(seen.seq, seq));
+            (frames, Position { instance, seq }, missed)
         };
-        let [head, agents, tail] = self.snapshot_after(view, seq);
-        let head = Bytes::from([b"data: ", &*head].concat());
-        let tail = Bytes::from([&*tail, b"\n\n"].concat());
-        Subscription {
-            snapshot: vec![head, agents, tail],
-            frames,
-        }
+        let beginning = missed.unwrap_or_else(|| {
+            let [head, agents, tail] = self.snapshot_at(view, position.seq);
+            let before = format!("id: {position}\ndata: ");
+            vec![before.into(), head, agents, tail, "\n\n".into()]
+        });
+        Subscription { beginning, frames }
     }
 
     /// Returns everything as it is, as the event with which a stream would begin.
     pub fn snapshot(&self, view: View) -> [Bytes; 3] {
-        let seq = *self.0.seq.lock();
-        self.snapshot_after(view, seq)
+        let seq = self.0.published.lock().seq;
+        self.snapshot_at(view, seq)
     }
 
     /// Returns what happened last, newest first.
@@ -124,28 +140,7 @@ impl Feed {
 
     /// Publishes until `token` is cancelled.
     pub async fn run(self, token: CancellationToken) -> Result<(), Infallible> {
-        let mut transitions = self.0.registry.subscribe();
-        let mut flush = tokio::time::interval(FLUSH);
-        flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut pending = Pending::default();
-        let mut flushes = 0_u32;
-        loop {
-            tokio::select! {
-                () = token.cancelled() => return Ok(()),
-                heard = transitions.recv() => match heard {
-                    Ok(transition) => {
-                        self.0.chronicle.lock().note(&transition, Utc::now());
-                        pending.add(transition);
-                    }
-                    Err(RecvError::Lagged(_)) => pending.is_lost = true,
-                    Err(RecvError::Closed) => return Ok(()),
-                },
-                _ = flush.tick() => {
-                    flushes = flushes.wrapping_add(1);
-                    self.flush(&mut pending, flushes.is_multiple_of(FLUSHES_PER_TICK));
-                }
-            }
-        }
+        Publisher::new(self).run(token).await
     }
 
     fn sender(&self, view: View) -> &broadcast::Sender<Bytes> {
@@ -155,18 +150,14 @@ impl Feed {
         }
     }
 
-    fn viewers(&self) -> usize {
-        self.0.full.receiver_count() + self.0.brief.receiver_count()
-    }
-
     fn figures(&self) -> FleetFigures {
         FleetFigures {
-            viewers: self.viewers(),
+            viewers: self.0.full.receiver_count() + self.0.brief.receiver_count(),
             ..self.0.history.fleet_now()
         }
     }
 
-    fn snapshot_after(&self, view: View, seq: u64) -> [Bytes; 3] {
+    fn snapshot_at(&self, view: View, seq: u64) -> [Bytes; 3] {
         let agents = match view {
             View::Full => self.0.registry.list_json(),
             View::Brief => self.0.registry.brief_json(),
@@ -182,130 +173,82 @@ impl Feed {
         [head.open(), agents, Bytes::from_static(b"}")]
     }
 
-    fn flush(&self, pending: &mut Pending, is_tick: bool) {
-        let happened = self.0.chronicle.lock().take_news();
-        if self.viewers() == 0 {
-            *pending = Pending::default();
-            return;
-        }
-        let changes = std::mem::take(&mut pending.changes);
-        if std::mem::take(&mut pending.is_lost) || changes.len() > MAX_CHANGES {
-            pending.scene = None;
-            self.start_again();
-            return;
-        }
-        let loads = self.update_scene(pending, &changes, is_tick);
-        let scene = pending.scene.get_or_insert_default();
-        let mut frames = Vec::new();
-        for (id, change) in &changes {
-            match change {
-                None => frames.push(Frame::AgentRemoved { id: *id }),
-                Some(agent) => {
-                    if scene.show(agent) {
-                        frames.push(Frame::AgentChanged { agent });
-                    }
-                }
+    /// Returns whether anybody looks, or has looked just now. Where nobody does, what happens is not
+    /// published, so nobody may go on from there.
+    fn is_watched(&self, now: Instant) -> bool {
+        let mut published = self.0.published.lock();
+        let mut is_watched = false;
+        for view in [View::Full, View::Brief] {
+            let is_read = self.sender(view).receiver_count() > 0;
+            let recent = published.recent(view);
+            if is_read {
+                recent.read(now);
             }
+            is_watched |= recent.is_wanted(now);
         }
-        let happened = happened.iter();
-        frames.extend(happened.map(|happening| Frame::Happened { happening }));
-        if is_tick {
-            frames.push(Frame::Tick {
-                server_time: Utc::now(),
-                fleet: self.figures(),
-                loads: &loads,
-            });
-        }
-        if !frames.is_empty() {
-            self.publish(&frames);
-        }
-    }
-
-    /// Makes the scene for the first viewer, or finds whose load has changed since.
-    fn update_scene(
-        &self,
-        pending: &mut Pending,
-        changes: &Changes,
-        is_tick: bool,
-    ) -> Vec<AgentLoad> {
-        if let Some(scene) = &mut pending.scene {
-            for (id, change) in changes {
-                if change.is_none() {
-                    scene.forget(*id);
-                }
-            }
-            if !is_tick {
-                return Vec::new();
-            }
-            return scene.loads(&self.0.registry.snapshot(), MAX_LOADS);
-        }
-        let mut scene = Scene::default();
-        for agent in self.0.registry.snapshot() {
-            if !changes.contains_key(&agent.id()) {
-                scene.show(&agent);
-            }
-        }
-        pending.scene = Some(scene);
-        Vec::new()
+        published.seq += u64::from(!is_watched);
+        is_watched
     }
 
     /// Sends every viewer for a new snapshot.
     fn start_again(&self) {
-        let mut seq = self.0.seq.lock();
-        for sender in [&self.0.full, &self.0.brief] {
+        let mut published = self.0.published.lock();
+        for view in [View::Full, View::Brief] {
+            published.recent(view).clear();
             // Perhaps nobody reads this view.
-            drop(sender.send(RESYNC));
+            drop(self.sender(view).send(RESYNC));
         }
-        *seq += 1;
+        published.seq += 1;
     }
 
     /// Encodes the frames once for each view that is read, and sends them as one piece.
     fn publish(&self, frames: &[Frame<'_>]) {
-        let mut seq = self.0.seq.lock();
+        let instance = self.0.registry.instance_id();
+        let now = Instant::now();
+        let mut published = self.0.published.lock();
+        let seq = published.seq;
         for view in [View::Full, View::Brief] {
-            let sender = self.sender(view);
-            if sender.receiver_count() == 0 {
+            let recent = published.recent(view);
+            if !recent.is_wanted(now) {
                 continue;
             }
-            let mut text = String::new();
-            for (frame, number) in frames.iter().zip(*seq + 1..) {
-                text.push_str("data: ");
-                text.push_str(&frame.encode(view, number));
-                text.push_str("\n\n");
-            }
-            // The last viewer may have gone just now.
-            drop(sender.send(text.into()));
+            let piece = frame::encode(frames, view, &mut Position { instance, seq });
+            recent.push(seq, piece.clone());
+            // The last viewer may have gone.
+            drop(self.sender(view).send(piece));
         }
-        *seq += frames.len() as u64;
+        published.seq += frames.len() as u64;
     }
 }
 
-type Changes = BTreeMap<AgentId, Option<AgentSnapshot>>;
-
-/// What has happened since the last publication, and what viewers have been shown until then.
-#[derive(Default)]
-struct Pending {
-    /// `None`: forgotten.
-    changes: Changes,
-    /// Some of it was missed.
-    is_lost: bool,
-    /// `None`: nobody looks.
-    scene: Option<Scene>,
+impl Published {
+    fn recent(&mut self, view: View) -> &mut Recent {
+        match view {
+            View::Full => &mut self.full,
+            View::Brief => &mut self.brief,
+        }
+    }
 }
 
-impl Pending {
-    fn add(&mut self, transition: Transition) {
-        let (id, agent) = match transition {
-            Transition::Joined(agent)
-            | Transition::Returned(agent)
-            | Transition::Expired { agent, .. }
-            | Transition::HeartbeatsMissing { agent, .. }
-            | Transition::Left(agent)
-            | Transition::RoutabilityChanged(agent)
-            | Transition::Changed(agent) => (agent.id(), Some(agent)),
-            Transition::Removed(id) => (id, None),
-            Transition::EndpointShared { .. } | Transition::IsolationSuspected { .. } => return,
-        };
-        self.changes.insert(id, agent);
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.instance, self.seq)
+    }
+}
+
+/// The text is not the id of an event.
+#[derive(Debug, thiserror::Error)]
+#[error("not the id of an event")]
+pub struct NotAPosition;
+
+impl FromStr for Position {
+    type Err = NotAPosition;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (instance, seq) = text.split_once('/').ok_or(NotAPosition)?;
+        Ok(Self {
+            instance: instance.parse().map_err(|_no_id| NotAPosition)?,
+            seq: seq.parse().map_err(|_no_number| NotAPosition)?,
+        })
     }
 }

@@ -7,6 +7,7 @@
 //! client that leaves drops the response body, which drops the upstream's connection and the permit.
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::pin::pin;
 use std::sync::Arc;
 
 use axum::http::request::Parts;
@@ -21,6 +22,7 @@ use crate::registry::Registry;
 
 mod attempts;
 pub mod body;
+pub mod cancel;
 pub mod cors;
 pub mod early;
 pub mod error;
@@ -163,17 +165,28 @@ impl Proxy {
             Ok(Route::List(_) | Route::Machine(_)) | Err(_) => None,
         };
         if let Some(inference) = inference {
-            return self.infer(inference, selection, (head, body), peer).await;
+            let story = self.begin(&head, peer);
+            let cancelled = story.cancelled();
+            let client = self.client_key(&head.headers, peer);
+            let answering = self.infer((inference, client), selection, (head, body), story);
+            let answering = pin!(answering);
+            return cancel::or_answer(cancelled, inference.dialect, answering).await;
         }
         // Boxed, so that the future of the usual request is small: it is moved with each one.
         match (route, selection.sole()) {
             (_, Some(agent)) => {
+                let dialect = Dialect::of(path);
                 let ask = self.ask((head, body), peer);
-                Box::pin(machines::pass_to(self, agent, ask)).await
+                let cancelled = ask.story.cancelled();
+                let mut answering = Box::pin(machines::pass_to(self, agent, ask));
+                cancel::or_answer(cancelled, dialect, answering.as_mut()).await
             }
             (Ok(Route::Machine(machine)), None) => {
+                let dialect = Dialect::of(path);
                 let ask = self.ask((head, body), peer);
-                Box::pin(machines::answer(self, machine, &selection, ask)).await
+                let cancelled = ask.story.cancelled();
+                let mut answering = Box::pin(machines::answer(self, machine, &selection, ask));
+                cancel::or_answer(cancelled, dialect, answering.as_mut()).await
             }
             (Ok(Route::List(list)), None) => match selection {
                 Selection::Any | Selection::All => lists::answer(&self.0.registry, list, path),
@@ -184,7 +197,9 @@ impl Proxy {
             },
             (Err(NoRoute::Method(allow)), None) => error::method_not_allowed(allow),
             (Err(NoRoute::Slash), None) => error::moved(&head),
-            (Ok(Route::Inference(_)) | Err(NoRoute::Path), None) => error::page_not_found(),
+            (Ok(Route::Inference(_)) | Err(NoRoute::Path), None) => {
+                error::page_not_found(&head.headers)
+            }
         }
     }
 
@@ -214,13 +229,11 @@ impl Proxy {
     /// Has a model answer.
     async fn infer(
         &self,
-        inference: Inference,
+        (inference, client): (Inference, u64),
         selection: Selection,
         (head, body): (Parts, Incoming),
-        peer: Peer,
+        mut story: Story,
     ) -> Response<ProxyBody> {
-        let mut story = self.begin(&head, peer);
-        let client = self.client_key(&head.headers, peer);
         let (mut target, unreadable) = match self.read(head, body, client).await {
             Ok(read) => read,
             Err(error) => return refuse(inference.dialect, &error, story),
@@ -247,8 +260,11 @@ impl Proxy {
                     model: asked.target.peek.model.clone(),
                 };
                 let proxy = self.clone();
-                let answering: Answering =
-                    Box::pin(async move { proxy.attempts(asked, story).await });
+                let cancelled = story.cancelled();
+                let answering: Answering = Box::pin(async move {
+                    let answering = pin!(proxy.attempts(asked, story));
+                    cancel::or_answer(cancelled, inference.dialect, answering).await
+                });
                 early::answer_or_begin(answering, voice, every).await
             }
             Some(_) | None => self.attempts(asked, story).await,

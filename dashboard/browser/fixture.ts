@@ -129,10 +129,27 @@ const json = (response: ServerResponse, body: unknown): void => {
 
 export class ToldFleet {
   readonly agents: Agent[];
+  happenings: Happening[];
+  version = "0.1.0";
+  /** How far the coordinator's clock is from this one. */
+  readonly skew: number;
   #tick = 0;
+  #streams = new Set<ServerResponse>();
+  #timer: ReturnType<typeof setInterval> | undefined;
 
-  constructor(size: number) {
-    this.agents = Array.from({ length: size }, (_, index) => agentAt(index, Date.now()));
+  constructor(size: number, skew = 0) {
+    this.skew = skew;
+    this.agents = Array.from({ length: size }, (_, index) => agentAt(index, this.#now));
+    this.happenings = this.#troubles();
+  }
+
+  get #now(): number {
+    return Date.now() + this.skew;
+  }
+
+  /** How much has been told so far. */
+  get ticks(): number {
+    return this.#tick;
   }
 
   get figures(): Figures {
@@ -152,18 +169,18 @@ export class ToldFleet {
       type: "snapshot",
       seq: this.#tick,
       instance_id: "10000000-0000-4000-8000-000000000000",
-      version: "0.1.0",
-      server_time: new Date().toISOString(),
+      version: this.version,
+      server_time: new Date(this.#now).toISOString(),
       fleet: this.figures,
       agents: this.agents,
     };
   }
 
-  get happenings(): Happening[] {
+  #troubles(): Happening[] {
     const chosen = this.agents.filter((agent) => !agent.routable).slice(0, 40);
     const told = (agent: Agent, index: number): Happening => ({
       number: 500 - index,
-      at: new Date(Date.now() - index * 47_000).toISOString(),
+      at: new Date(this.#now - index * 47_000).toISOString(),
       kind: agent.reason === "offline" ? "expired" : "not_routable",
       agent_id: agent.id,
       agent_name: agent.machine_name,
@@ -192,10 +209,43 @@ export class ToldFleet {
     return {
       type: "tick",
       seq: this.#tick,
-      server_time: new Date().toISOString(),
+      server_time: new Date(this.#now).toISOString(),
       fleet: this.figures,
       loads,
     };
+  }
+
+  /** Tells every viewer of a change at once. */
+  change(index: number, changes: Partial<Agent>): void {
+    const agent = this.agents[index];
+    if (!agent) return;
+    const changed = { ...agent, ...changes };
+    this.agents[index] = changed;
+    this.#tick += 1;
+    this.#tell({ type: "agent_changed", seq: this.#tick, agent: changed });
+  }
+
+  /** Tells what this many seconds bring, as fast as it is read; returns when the last was written. */
+  async hurry(seconds: number): Promise<void> {
+    const before = this.#tick;
+    const bodies = Array.from({ length: 20 }, () => JSON.stringify(this.next()));
+    this.#tick = before;
+    for (let second = 0; second < seconds; second += 1) {
+      this.#tick += 1;
+      const body = bodies[second % bodies.length] ?? "";
+      const frame = `data: ${body.replace(/"seq":\d+/, `"seq":${this.#tick}`)}\n\n`;
+      await Promise.all([...this.#streams].map((stream) => written(stream, frame)));
+    }
+  }
+
+  /** Ends every stream; viewers connect again. */
+  cut(): void {
+    for (const stream of this.#streams) stream.end();
+  }
+
+  #tell(event: FleetEvent): void {
+    const frame = `data: ${JSON.stringify(event)}\n\n`;
+    for (const stream of this.#streams) stream.write(frame);
   }
 
   /** Serves the page of a coordinator with this fleet in it. */
@@ -205,6 +255,7 @@ export class ToldFleet {
     });
     await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
     stage.ends(() => {
+      clearInterval(this.#timer);
       server.closeAllConnections();
       server.close();
     });
@@ -246,9 +297,22 @@ export class ToldFleet {
       void outgoing.write(`data: ${JSON.stringify(event)}\n\n`);
     outgoing.writeHead(200, { "content-type": "text/event-stream" });
     send(this.snapshot);
-    const timer = setInterval(() => send(this.next()), 1_000);
-    outgoing.on("close", () => clearInterval(timer));
+    this.#streams.add(outgoing);
+    outgoing.on("close", () => this.#streams.delete(outgoing));
+    this.#timer ??= setInterval(() => this.#tell(this.next()), 1_000);
   }
+}
+
+/** Writes, and waits until there is room for more. */
+async function written(stream: ServerResponse, text: string): Promise<void> {
+  if (stream.write(text)) return;
+  await new Promise<void>((done) => {
+    const go = (): void => {
+      stream.off("drain", go).off("close", go);
+      done();
+    };
+    stream.on("drain", go).on("close", go);
+  });
 }
 
 function pass(target: string, incoming: IncomingMessage, outgoing: ServerResponse): void {

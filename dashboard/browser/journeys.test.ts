@@ -1,7 +1,7 @@
 /** What people do with the dashboard, from the first machine to the last. */
 
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { Request } from "../src/lib/api/shapes";
+import type { Agent, Request } from "../src/lib/api/shapes";
 import {
   CHROMIUM,
   Coordinator,
@@ -37,6 +37,26 @@ describe.skipIf(!CHROMIUM)("journeys", () => {
     expect(wrongs).toEqual([]);
   });
 
+  test("an empty coordinator gets its first machine and an answer within a minute", async () => {
+    const began = Date.now();
+    const coordinator = await Coordinator.start(stage);
+    const { page, wrongs } = await openPage(await openBrowser(stage), coordinator.url);
+    await page.getByRole("heading", { name: "No machines yet" }).waitFor();
+    await page.getByText(`ollama-agent --coordinator ${coordinator.url}`).waitFor();
+
+    await Machine.start(stage, coordinator, "gpu-1");
+    await page.getByRole("heading", { name: "gpu-1", level: 1 }).waitFor();
+    await page.getByRole("link", { name: "Playground" }).click();
+    await page.getByLabel("Message").fill("Hello");
+    await page.getByLabel("Message").press("Enter");
+
+    await page.getByText(/first token/).waitFor();
+    const took = (Date.now() - began) / 1_000;
+    console.log(`from nothing to an answer: ${took.toFixed(1)} s`);
+    expect(took).toBeLessThan(60);
+    expect(wrongs).toEqual([]);
+  });
+
   test("a machine that joins, is refused, drains, dies and returns is shown without a reload", async () => {
     const coordinator = await Coordinator.start(stage);
     const { page, wrongs } = await openPage(await openBrowser(stage), coordinator.url);
@@ -50,11 +70,11 @@ describe.skipIf(!CHROMIUM)("journeys", () => {
     await page.getByText("bad-one was refused").waitFor();
     const machine = await Machine.start(stage, coordinator, "gpu-7");
     const card = page.getByRole("article").filter({ hasText: "gpu-7" });
-    await card.getByText("ready").waitFor();
+    await card.getByText("ready", { exact: true }).waitFor();
     await machine.stopRuntime();
     await page.getByText("Start Ollama on that machine.").waitFor();
     await machine.kill();
-    await card.getByText("offline").waitFor();
+    await card.getByText("offline", { exact: true }).waitFor();
 
     await page.getByText("gpu-7 is not heard of.").waitFor();
     expect(await page.title()).toContain("(1!)");
@@ -62,13 +82,23 @@ describe.skipIf(!CHROMIUM)("journeys", () => {
     expect(wrongs).toEqual([]);
   });
 
-  test("an operator renames, drains with undo, and forgets a machine", async () => {
+  test("an operator renames, resizes and drains with undo, and forgets a machine", async () => {
     const coordinator = await Coordinator.start(stage);
     await Machine.start(stage, coordinator, "gpu-1");
-    const { page, wrongs } = await openPage(await openBrowser(stage), coordinator.url);
+    const context = await openBrowser(stage);
+    const { page, wrongs } = await openPage(context, `${coordinator.url}/#/agents`);
+    const undo = page.getByRole("button", { name: "Undo" }).last();
 
     await page.getByRole("link", { name: "gpu-1" }).click();
-    await page.getByRole("button", { name: "Rename" }).click();
+    await page.getByRole("button", { name: "Edit" }).click();
+    const capacity = page.getByRole("spinbutton", { name: "Requests at once" });
+    expect(await capacity.inputValue()).toBe("");
+    await capacity.fill("2");
+    await page.getByRole("button", { name: "Save" }).click();
+    await page.getByText("0 / 2").waitFor();
+    await undo.click();
+    await page.getByText("0 / 4").waitFor();
+    await page.getByRole("button", { name: "Edit" }).click();
     await page.getByRole("textbox", { name: "Name" }).fill("big one");
     await page.getByRole("textbox", { name: "Labels" }).fill("room=101\ngpu=big");
     await page.getByRole("textbox", { name: "Notes" }).fill("loud");
@@ -77,7 +107,7 @@ describe.skipIf(!CHROMIUM)("journeys", () => {
     await page.getByText("room=101").waitFor();
     await page.getByRole("button", { name: "Drain" }).click();
     await page.getByText("big one gets no new requests").waitFor();
-    await page.getByRole("button", { name: "Undo" }).last().click();
+    await undo.click();
     await page.getByRole("button", { name: "Drain" }).waitFor();
     await page.getByRole("button", { name: "Forget…" }).click();
     expect(await page.evaluate(() => document.activeElement?.textContent)).toBe("Cancel");
@@ -137,6 +167,40 @@ describe.skipIf(!CHROMIUM)("journeys", () => {
     const [ended] = await coordinator.get<Request[]>("/api/requests");
     expect(ended?.outcome).toBe("cancelled");
     await page.getByText("stopped").waitFor();
+  });
+
+  test("a request that runs is cancelled, and its client is told by whom", async () => {
+    const coordinator = await Coordinator.start(stage);
+    await Machine.start(stage, coordinator, "gpu-1", { tokensPerSecond: 10, answerTokens: 500 });
+    await until(
+      () => coordinator.get<Agent[]>("/api/agents"),
+      (agents) => agents[0]?.routable === true,
+    );
+    const context = await openBrowser(stage);
+    const { page, wrongs } = await openPage(context, `${coordinator.url}/#/requests`);
+    const question = { model: "simulated-small", messages: [{ role: "user", content: "hi" }] };
+    const asking = coordinator.post("/api/chat", question).then((answer) => answer.text());
+
+    await page.getByRole("button", { name: /^Cancel…/ }).click();
+    const dialog = page.getByRole("dialog", { name: "Cancel the request for simulated-small?" });
+    await dialog.getByText("What gpu-1 has written so far").waitFor();
+    for (let look = 0; look < 3; look += 1) await page.waitForResponse("**/api/requests*");
+    expect(await page.evaluate(() => document.activeElement?.textContent)).toBe("Let it run");
+    await dialog.getByRole("button", { name: "Cancel the request" }).click();
+
+    await page.getByRole("row", { name: /simulated-small.*cancelled/ }).waitFor();
+    await page.getByText("Nothing runs.").waitFor();
+    expect(await asking).toContain('{"error":"the request was cancelled by an operator"}');
+    const [agent] = await coordinator.get<Agent[]>("/api/agents");
+    expect(agent?.in_flight).toBe(0);
+    await page
+      .getByRole("row", { name: /cancelled/ })
+      .getByRole("link")
+      .first()
+      .click();
+    await page.getByText("cancelled by operator").waitFor();
+    expect(await page.getByRole("button", { name: /^Cancel…/ }).count()).toBe(0);
+    expect(wrongs).toEqual([]);
   });
 
   test("Enter that ends a composition does not send", async () => {

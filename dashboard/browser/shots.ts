@@ -22,7 +22,7 @@ beforeAll(async () => {
   mkdirSync(OUT, { recursive: true });
   coordinator = await Coordinator.start(stage);
   await Machine.start(stage, coordinator, "gpu-01");
-  await Machine.start(stage, coordinator, "gpu-02");
+  await Machine.start(stage, coordinator, "gpu-02", { tokensPerSecond: 4, answerTokens: 2_000 });
   const agents = await until(
     () => coordinator.get<Agent[]>("/api/agents"),
     (seen) => seen.length === 2 && seen.every((agent) => agent.routable),
@@ -30,7 +30,11 @@ beforeAll(async () => {
   const question = { model: "simulated-small", messages: [{ role: "user", content: "hi" }] };
   for (let time = 0; time < 12; time += 1) {
     const model = time % 5 === 3 ? "qwen3:235b" : "simulated-small";
-    await (await coordinator.post("/api/chat", { ...question, model })).text();
+    await (await coordinator.post("/api/chat?agent=gpu-01", { ...question, model })).text();
+  }
+  for (let time = 0; time < 3; time += 1) {
+    // It runs until the coordinator ends.
+    void coordinator.post("/api/chat?agent=gpu-02", question).catch(() => undefined);
   }
   const [asked] = await coordinator.get<Request[]>("/api/requests?outcome=success");
   pages = {
@@ -40,6 +44,9 @@ beforeAll(async () => {
     request: `requests/${asked?.id ?? ""}`,
     play: "play",
     events: "events",
+    search: "?search=1",
+    join: "?join=1",
+    cancel: "requests",
     settings: "settings",
   };
 });
@@ -58,15 +65,23 @@ test.each(["light", "dark", "phone"] as const)("pages: %s", async (look) => {
   for (const [name, path] of Object.entries(pages)) {
     await page.goto(`${coordinator.url}/#/${path}`);
     if (name === "play") {
+      await page.getByLabel(/^Machine/).selectOption({ label: "gpu-01" });
       await page.getByLabel("Message").fill("Which machine are you?");
       await page.getByRole("button", { name: "Send" }).click();
       await page.getByRole("button", { name: "Why?" }).click();
       await page.getByRole("link", { name: "Details" }).waitFor();
     }
+    if (name === "search") await page.getByRole("dialog").getByRole("combobox").fill("gpu");
+    if (name === "cancel") {
+      await page
+        .getByRole("button", { name: /^Cancel…/ })
+        .first()
+        .click();
+    }
     await shoot(page, `${name}-${look}`);
   }
   await own.end();
-  expect(Object.keys(pages).length).toBe(7);
+  expect(Object.keys(pages).length).toBe(10);
 });
 
 test.each([0, 1, 12, 300, 10_000])("a fleet of %i", async (size) => {
@@ -81,6 +96,11 @@ test.each([0, 1, 12, 300, 10_000])("a fleet of %i", async (size) => {
     if (size >= 12) {
       await page.goto(`${url}/#/agents`);
       await shoot(page, `agents-${size}-${look}`);
+    }
+    if (size === 300) {
+      await page.goto(`${url}/#/?group=room`);
+      await page.getByLabel("Show machines as").selectOption("map");
+      await shoot(page, `overview-grouped-${look}`);
     }
     if (size === 12) {
       await page.goto(`${url}/#/agents/${told.agents[0]?.id ?? ""}`);

@@ -2,7 +2,7 @@
 
 import { spawn, type ChildProcess } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createServer, request, type Server } from "node:http";
+import { createServer, request, type IncomingMessage, type ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import {
@@ -18,6 +18,8 @@ const BIN = resolve(
   process.env["PROFILE"] ?? "debug",
 );
 const PATIENCE = 20_000;
+/** This computer under a name that browsers do not take for it: what is theirs alone is not there. */
+export const LAN_NAME = "coordinator.test";
 
 /** Waits until what is seen is what is expected, or says what was seen last. */
 export async function until<T>(
@@ -123,8 +125,16 @@ export class Coordinator {
   }
 
   post(path: string, body: unknown): Promise<Response> {
+    return this.#send("POST", path, body);
+  }
+
+  patch(path: string, body: unknown): Promise<Response> {
+    return this.#send("PATCH", path, body);
+  }
+
+  #send(method: string, path: string, body: unknown): Promise<Response> {
     const headers = { "content-type": "application/json" };
-    return fetch(`${this.url}${path}`, { method: "POST", headers, body: JSON.stringify(body) });
+    return fetch(`${this.url}${path}`, { method, headers, body: JSON.stringify(body) });
   }
 }
 
@@ -250,6 +260,7 @@ export async function openBrowser(
     args: [
       ...["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"],
       ...["--disable-background-networking", "--disable-component-update", "--disable-sync"],
+      `--host-resolver-rules=MAP ${LAN_NAME} 127.0.0.1`,
     ],
     ...options,
   });
@@ -293,39 +304,72 @@ export async function mark(page: Page): Promise<() => Promise<boolean>> {
   return () => page.evaluate(() => document.body.hasAttribute("data-mark"));
 }
 
-export type Held = "nothing" | "streams";
+/** How much of a stream tells how it began. */
+const BEGINNING = 200;
 
-/** A reverse proxy below a prefix; it may hold back streams until they end, as some do. */
-export async function startProxy(
-  stage: Stage,
-  target: string,
-  prefix: string,
-  holds: Held,
-): Promise<string> {
-  const server: Server = createServer((incoming, outgoing) => {
-    const path = incoming.url ?? "";
-    if (!path.startsWith(prefix)) {
-      outgoing.writeHead(404).end();
-      return;
-    }
-    const url = new URL(`/${path.slice(prefix.length)}`, target);
+/** How a reverse proxy is set up. */
+export interface ProxyWays {
+  /** Below which path it is; it takes this prefix off. */
+  prefix?: string;
+  /** It holds back streams until they end, as some do. */
+  holdsStreams?: boolean;
+  /** It lets people look and nothing else. */
+  isReadOnly?: boolean;
+}
+
+/** A reverse proxy. */
+export class Proxy {
+  /** How each stream of events began. */
+  readonly beginnings: string[] = [];
+  #streams = new Set<ServerResponse>();
+
+  private constructor(readonly url: string) {}
+
+  static async start(stage: Stage, target: string, ways: ProxyWays = {}): Promise<Proxy> {
+    const { prefix = "/" } = ways;
+    const server = createServer((incoming, outgoing) => {
+      const path = incoming.url ?? "";
+      if (!path.startsWith(prefix)) outgoing.writeHead(404).end();
+      else if (ways.isReadOnly && incoming.method !== "GET") outgoing.writeHead(403).end("No.");
+      else proxy.#pass(new URL(`/${path.slice(prefix.length)}`, target), ways, incoming, outgoing);
+    });
+    await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+    stage.ends(() => {
+      server.closeAllConnections();
+      server.close();
+    });
+    const address = server.address();
+    const port = typeof address === "object" && address ? address.port : 0;
+    const proxy = new Proxy(`http://127.0.0.1:${port}${prefix}`);
+    return proxy;
+  }
+
+  /** Breaks every stream of events. */
+  cut(): void {
+    for (const stream of this.#streams) stream.destroy();
+  }
+
+  #pass(url: URL, ways: ProxyWays, incoming: IncomingMessage, outgoing: ServerResponse): void {
     const options = { method: incoming.method ?? "GET", headers: incoming.headers };
     const upstream = request(url, options, (answer) => {
-      const isHeld = holds === "streams" && answer.headers["content-type"] === "text/event-stream";
+      const isStream = answer.headers["content-type"] === "text/event-stream";
       outgoing.writeHead(answer.statusCode ?? 502, answer.headers);
-      if (isHeld) answer.resume();
+      if (isStream) this.#watch(answer, outgoing);
+      if (isStream && ways.holdsStreams) answer.resume();
       else answer.pipe(outgoing);
     });
     upstream.on("error", () => outgoing.destroy());
     outgoing.on("close", () => upstream.destroy());
     incoming.pipe(upstream);
-  });
-  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
-  stage.ends(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  const address = server.address();
-  const port = typeof address === "object" && address ? address.port : 0;
-  return `http://127.0.0.1:${port}${prefix}`;
+  }
+
+  #watch(answer: IncomingMessage, outgoing: ServerResponse): void {
+    this.#streams.add(outgoing);
+    outgoing.on("close", () => this.#streams.delete(outgoing));
+    const index = this.beginnings.push("") - 1;
+    answer.on("data", (chunk: Buffer) => {
+      const begun = this.beginnings[index] ?? "";
+      if (begun.length < BEGINNING) this.beginnings[index] = begun + chunk.toString();
+    });
+  }
 }

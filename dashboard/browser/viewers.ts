@@ -49,10 +49,13 @@ test(`${VIEWERS} viewers of ${AGENTS} agents`, { timeout: 300_000 }, async () =>
   const watched = await measure();
   await stage.end();
 
+  const extra = { core: watched.core - alone.core, memory: watched.memory - alone.memory };
   console.log(
     `alone ${alone.core.toFixed(1)} % of a core, ${alone.memory.toFixed(0)} MB; ` +
       `watched ${watched.core.toFixed(1)} %, ${watched.memory.toFixed(0)} MB, ` +
-      `${(watched.received / VIEWERS / 1024).toFixed(1)} KB/s to each`,
+      `${(watched.received / VIEWERS / 1024).toFixed(1)} KB/s to each; ` +
+      `a viewer costs ${(extra.core / VIEWERS).toFixed(2)} % and ` +
+      `${((extra.memory * 1024) / VIEWERS).toFixed(0)} KB`,
   );
   expect(watched.received).toBeGreaterThan(0);
 });

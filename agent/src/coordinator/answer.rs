@@ -35,6 +35,7 @@ pub(super) fn refusal(answer: &HttpResponse) -> CoordinatorError {
         | ErrorCode::UnsupportedMediaType
         | ErrorCode::NotFound
         | ErrorCode::UnknownRequest
+        | ErrorCode::RequestEnded
         | ErrorCode::MethodNotAllowed => CoordinatorError::Invalid { detail },
         ErrorCode::Unrecognised if is_temporary(answer) => busy(answer, detail),
         ErrorCode::Unrecognised => CoordinatorError::Invalid { detail },

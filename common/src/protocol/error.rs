@@ -22,6 +22,8 @@ pub enum ErrorCode {
     UnknownAgent,
     /// The request log has no request of this id: it was never there, or it is too long ago.
     UnknownRequest,
+    /// The request has ended, so it cannot be cancelled.
+    RequestEnded,
     /// The id is known and the secret that belongs to it was not presented.
     WrongSecret,
     /// Another live process uses this id: make a new one.

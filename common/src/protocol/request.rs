@@ -58,7 +58,7 @@ pub enum RequestOutcome {
     Success,
     /// The answer of an agent was an error of its own, or broke off.
     Failed,
-    /// The client left.
+    /// The client left, or an operator cancelled it, as `message` then says.
     Cancelled,
     /// No agent answered: the coordinator did.
     Refused,
@@ -100,7 +100,7 @@ pub struct RequestView {
     /// The HTTP status that the client got.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// Why it was refused.
+    /// Why it was refused or cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// The agent whose answer the client got, once it gets one: not always the last one tried.

@@ -105,6 +105,9 @@ pub struct AgentView {
     /// How many requests it serves at once, when known.
     #[serde(default)]
     pub capacity: Option<u32>,
+    /// The operator's own figure, which then is the capacity; absent: the agent's holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_override: Option<u32>,
     /// Requests it is serving for this coordinator now.
     pub in_flight: u32,
     /// Its latest load figures.

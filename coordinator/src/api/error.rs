@@ -36,6 +36,9 @@ pub enum ApiError {
     /// There is no such request.
     #[error("no request has this id")]
     UnknownRequest,
+    /// The request does not run any more.
+    #[error("the request has ended")]
+    RequestEnded,
     /// The secret is missing or another one.
     #[error("the secret that belongs to this agent was not presented")]
     WrongSecret,
@@ -89,7 +92,7 @@ impl ApiError {
             Self::Invalid(_) | Self::Address(_) | Self::AgentTooOld(_) => StatusCode::BAD_REQUEST,
             Self::UnknownAgent | Self::UnknownRequest | Self::NotFound => StatusCode::NOT_FOUND,
             Self::WrongSecret => StatusCode::FORBIDDEN,
-            Self::DuplicateIdentity => StatusCode::CONFLICT,
+            Self::DuplicateIdentity | Self::RequestEnded => StatusCode::CONFLICT,
             Self::RegistryFull(_) | Self::Storage(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::PayloadTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -107,6 +110,7 @@ impl ApiError {
             Self::Address(_) => ErrorCode::AddressNotAllowed,
             Self::UnknownAgent => ErrorCode::UnknownAgent,
             Self::UnknownRequest => ErrorCode::UnknownRequest,
+            Self::RequestEnded => ErrorCode::RequestEnded,
             Self::WrongSecret => ErrorCode::WrongSecret,
             Self::DuplicateIdentity => ErrorCode::DuplicateIdentity,
             Self::AgentTooOld(_) => ErrorCode::AgentTooOld,
@@ -128,6 +132,7 @@ impl ApiError {
             Self::Address(_) => "The address is not allowed",
             Self::UnknownAgent => "No agent has this id",
             Self::UnknownRequest => "No request has this id",
+            Self::RequestEnded => "The request has ended",
             Self::WrongSecret => "Wrong secret",
             Self::DuplicateIdentity => "Another live process uses this id",
             Self::AgentTooOld(_) => "The agent is too old",
@@ -165,6 +170,7 @@ impl ApiError {
             Self::UnknownRequest => {
                 "The request log holds the latest requests only (--request-log).".to_owned()
             }
+            Self::RequestEnded => "Only a request that runs can be cancelled.".to_owned(),
             Self::WrongSecret => "This agent proves itself with a secret (Authorization: Bearer), \
                 and another one or none was presented."
                 .to_owned(),

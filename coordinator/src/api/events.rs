@@ -6,7 +6,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_core::Stream;
@@ -21,6 +21,8 @@ use super::error::ApiError;
 use crate::feed::{Feed, RESYNC, View};
 use crate::state::Process;
 
+/// How a browser says what it has seen when it connects again.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1_000;
 
@@ -34,15 +36,26 @@ pub struct EventsQuery {
     brief: bool,
 }
 
-impl EventsQuery {
-    fn view(&self) -> View {
-        if self.brief { View::Brief } else { View::Full }
-    }
+fn view(is_brief: bool) -> View {
+    if is_brief { View::Brief } else { View::Full }
+}
+
+/// How much of each agent is wanted, and from where on.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct StreamQuery {
+    /// True: of an agent's models only names and sizes.
+    #[serde(default)]
+    brief: bool,
+    /// The id of the last event that was seen, as in the header `Last-Event-ID`: the stream goes on
+    /// from there if the coordinator still has what came after it, else it begins with a snapshot.
+    since: Option<String>,
 }
 
 /// Streams a snapshot, then changes and ticks, until the reader leaves or falls behind.
 #[utoipa::path(
-    get, path = "/api/events", tag = "events", params(EventsQuery),
+    get, path = "/api/events", tag = "events", params(StreamQuery),
     responses(
         (status = 200, description = "Server-sent events, each an `Event`",
          body = Event, content_type = "text/event-stream"),
@@ -52,12 +65,19 @@ impl EventsQuery {
 pub async fn stream_events(
     State(feed): State<Feed>,
     State(process): State<Process>,
-    query: Result<Query<EventsQuery>, QueryRejection>,
+    query: Result<Query<StreamQuery>, QueryRejection>,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let Query(query) = query.map_err(|error| ApiError::field("query", error.body_text()))?;
-    let subscription = feed.subscribe(query.view());
+    let last = headers.get(LAST_EVENT_ID);
+    let last = last.and_then(|id| id.to_str().ok());
+    let seen = last.or(query.since.as_deref());
+    // What is no id of ours is one that is not known any more.
+    let seen = seen.and_then(|id| id.parse().ok());
+    let view = view(query.brief);
+    let subscription = feed.subscribe(view, seen);
     let stopping = async move { process.shutdown.stopping().await };
-    let frames = stream::iter(subscription.snapshot)
+    let frames = stream::iter(subscription.beginning)
         .chain(following(subscription.frames))
         .take_until(Box::pin(stopping));
     let headers = [
@@ -101,7 +121,7 @@ pub async fn get_snapshot(
     query: Result<Query<EventsQuery>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let Query(query) = query.map_err(|error| ApiError::field("query", error.body_text()))?;
-    let parts = feed.snapshot(query.view()).map(Ok::<_, Infallible>);
+    let parts = feed.snapshot(view(query.brief)).map(Ok::<_, Infallible>);
     let headers = [
         (
             header::CONTENT_TYPE,

@@ -31,6 +31,7 @@ use super::{about, agents, events, health, heartbeat, history, metrics, requests
         about::get_about,
         requests::list_requests,
         requests::get_request,
+        requests::cancel_request,
         health::get_liveness,
         health::get_readiness,
         metrics::get_metrics,

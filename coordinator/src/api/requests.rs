@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
 use ollama_coordinator_common::id::AgentId;
 use ollama_coordinator_common::protocol::error::Problem;
 use ollama_coordinator_common::protocol::request::{RequestOutcome, RequestView};
@@ -11,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
 use crate::proxy::story::Storybook;
+use crate::proxy::story::reading::CancelError;
 use crate::proxy::story::view::Filter;
 
 const DEFAULT_LIMIT: usize = 100;
@@ -85,4 +87,31 @@ pub async fn get_request(
 ) -> Result<Json<RequestView>, ApiError> {
     let request = storybook.request(&id);
     request.map(Json).ok_or(ApiError::UnknownRequest)
+}
+
+/// Ends a request that runs: its client is told so, and the work on the machine ends.
+#[utoipa::path(
+    post, path = "/api/requests/{id}/cancel", tag = "requests",
+    params(("id" = String, Path, description = "What it is called; of several, the newest that runs")),
+    responses(
+        (status = 202, description = "It ends now"),
+        (status = 404, description = "`unknown_request`", body = Problem),
+        (status = 409, description = "`request_ended`", body = Problem),
+    )
+)]
+pub async fn cancel_request(
+    State(storybook): State<Storybook>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    storybook.cancel(&id)?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+impl From<CancelError> for ApiError {
+    fn from(error: CancelError) -> Self {
+        match error {
+            CancelError::Unknown => Self::UnknownRequest,
+            CancelError::Ended => Self::RequestEnded,
+        }
+    }
 }

@@ -1,13 +1,14 @@
 //! Events as they are sent, borrowed from what they tell of.
 
+use std::io::Write as _;
+
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ollama_coordinator_common::id::{AgentId, InstanceId};
 use ollama_coordinator_common::protocol::event::{AgentLoad, FleetFigures, Happening};
 use serde::Serialize;
-use serde_json::value::RawValue;
 
-use super::View;
+use super::{Position, View};
 use crate::registry::snapshot::{AgentSnapshot, Brief};
 
 /// An event, borrowed.
@@ -28,17 +29,35 @@ pub(super) enum Frame<'a> {
     },
 }
 
-impl Frame<'_> {
-    /// Encodes it with its number.
-    pub(super) fn encode(&self, view: View, seq: u64) -> String {
-        let agent = match (self, view) {
-            (Self::AgentChanged { agent }, View::Full) => Some(raw(agent)),
-            (Self::AgentChanged { agent }, View::Brief) => Some(raw(&Brief(agent))),
-            (_, _) => None,
-        };
-        let outgoing = match self {
-            Self::AgentChanged { .. } => Outgoing::AgentChanged { seq, agent },
-            Self::AgentRemoved { id } => Outgoing::AgentRemoved { seq, id: *id },
+/// Encodes frames that follow `position` as one piece, and moves the position to its end.
+///
+/// Only the last frame has an id: a viewer that comes back has seen whole pieces.
+pub(super) fn encode(frames: &[Frame<'_>], view: View, position: &mut Position) -> Bytes {
+    let mut text = Vec::new();
+    for (at, frame) in frames.iter().enumerate() {
+        position.seq += 1;
+        if at + 1 == frames.len() {
+            writeln!(text, "id: {position}").expect("memory takes it");
+        }
+        text.extend_from_slice(b"data: ");
+        let outgoing = frame.outgoing(view, position.seq);
+        serde_json::to_writer(&mut text, &outgoing).expect("an event serialises");
+        text.extend_from_slice(b"\n\n");
+    }
+    text.into()
+}
+
+impl<'a> Frame<'a> {
+    fn outgoing(&self, view: View, seq: u64) -> Outgoing<'a> {
+        match *self {
+            Self::AgentChanged { agent } => {
+                let agent = match view {
+                    View::Full => Shown::Full(agent),
+                    View::Brief => Shown::Brief(Brief(agent)),
+                };
+                Outgoing::AgentChanged { seq, agent }
+            }
+            Self::AgentRemoved { id } => Outgoing::AgentRemoved { seq, id },
             Self::Happened { happening } => Outgoing::Happened { seq, happening },
             Self::Tick {
                 server_time,
@@ -46,17 +65,12 @@ impl Frame<'_> {
                 loads,
             } => Outgoing::Tick {
                 seq,
-                server_time: *server_time,
-                fleet: *fleet,
+                server_time,
+                fleet,
                 loads,
             },
-        };
-        serde_json::to_string(&outgoing).expect("an event serialises")
+        }
     }
-}
-
-fn raw(document: &impl Serialize) -> Box<RawValue> {
-    serde_json::value::to_raw_value(document).expect("an agent document serialises")
 }
 
 /// A snapshot without its agents, which are encoded already.
@@ -86,7 +100,7 @@ impl SnapshotHead {
 enum Outgoing<'a> {
     AgentChanged {
         seq: u64,
-        agent: Option<Box<RawValue>>,
+        agent: Shown<'a>,
     },
     AgentRemoved {
         seq: u64,
@@ -102,4 +116,11 @@ enum Outgoing<'a> {
         fleet: FleetFigures,
         loads: &'a [AgentLoad],
     },
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Shown<'a> {
+    Full(&'a AgentSnapshot),
+    Brief(Brief<'a>),
 }

@@ -11,6 +11,9 @@ use ollama_coordinator_common::protocol::view::{AgentStatus, AgentWarning, Unrou
 use crate::registry::snapshot::AgentSnapshot;
 use crate::storage::agent::StoredAgent;
 
+/// How finely memory in use is shown.
+const STEP: u64 = 32 << 20;
+
 /// What has been shown.
 #[derive(Debug, Default)]
 pub(super) struct Scene {
@@ -27,7 +30,7 @@ struct Shown {
     warning: Option<AgentWarning>,
     draining: bool,
     in_flight: u32,
-    metrics: Option<Arc<Metrics>>,
+    metrics: Option<Metrics>,
 }
 
 impl Scene {
@@ -56,15 +59,16 @@ impl Scene {
             let Some(shown) = self.agents.get_mut(&agent.id()) else {
                 continue;
             };
-            if shown.has_load_of(agent) {
+            let metrics = agent.metrics.as_deref().map(visible);
+            if shown.in_flight == agent.in_flight && shown.metrics == metrics {
                 continue;
             }
             shown.in_flight = agent.in_flight;
-            shown.metrics.clone_from(&agent.metrics);
+            shown.metrics.clone_from(&metrics);
             loads.push(AgentLoad {
                 id: agent.id(),
                 in_flight: agent.in_flight,
-                metrics: agent.metrics.as_deref().cloned(),
+                metrics,
             });
             if loads.len() == most {
                 self.told_to = loads.last().map(|load| load.id);
@@ -84,7 +88,7 @@ impl Shown {
             warning: agent.warning,
             draining: agent.draining,
             in_flight: agent.in_flight,
-            metrics: agent.metrics.clone(),
+            metrics: agent.metrics.as_deref().map(visible),
         }
     }
 
@@ -95,9 +99,18 @@ impl Shown {
             && self.warning == agent.warning
             && self.draining == agent.draining
     }
+}
 
-    fn has_load_of(&self, agent: &AgentSnapshot) -> bool {
-        self.in_flight == agent.in_flight && self.metrics == agent.metrics
+/// Returns load as people see it, in whole per cents and degrees and steps of 32 MiB: a change that
+/// nobody sees need not be told.
+fn visible(metrics: &Metrics) -> Metrics {
+    let size = |bytes: u64| bytes.saturating_add(STEP / 2) / STEP * STEP;
+    Metrics {
+        cpu_percent: metrics.cpu_percent.map(f32::round),
+        memory_used_bytes: metrics.memory_used_bytes.map(size),
+        gpu_percent: metrics.gpu_percent.map(f32::round),
+        gpu_memory_used_bytes: metrics.gpu_memory_used_bytes.map(size),
+        gpu_temperature_celsius: metrics.gpu_temperature_celsius.map(f32::round),
     }
 }
 
@@ -142,6 +155,30 @@ mod tests {
         assert!(scene.show(&agent));
         scene.forget(agent.id());
         assert!(scene.show(&agent));
+    }
+
+    #[test]
+    fn load_that_looks_the_same_is_not_told() {
+        let mut agents = agents(1);
+        let mut scene = Scene::default();
+        let load = |percent: f32, bytes: u64| {
+            Some(Arc::new(Metrics {
+                cpu_percent: Some(percent),
+                memory_used_bytes: Some(bytes),
+                ..Metrics::default()
+            }))
+        };
+        agents[0].metrics = load(12.3, STEP + 1);
+        scene.show(&agents[0]);
+
+        agents[0].metrics = load(11.6, STEP + STEP / 2 - 1);
+        assert_eq!(scene.loads(&agents, 1), []);
+        agents[0].metrics = load(12.6, STEP + STEP / 2);
+        let told = scene.loads(&agents, 1);
+
+        let metrics = told[0].metrics.as_ref().unwrap();
+        assert_eq!(metrics.cpu_percent, Some(13.0));
+        assert_eq!(metrics.memory_used_bytes, Some(2 * STEP));
     }
 
     #[test]

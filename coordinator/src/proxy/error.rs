@@ -16,7 +16,13 @@ use super::upstream::SendError;
 use crate::balancer::AcquireError;
 
 const RETRY_AFTER_SECONDS: &str = "2";
-const BROKEN_OFF: &str = "the agent that was answering broke off";
+/// What a client is told whose agent broke off.
+pub const BROKEN_OFF: &str = "the agent that was answering broke off";
+/// What a browser shows at a path that is not there.
+const LOST: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Not found</title>\
+    <h1>There is nothing at this path</h1><p>The dashboard of Ollama Coordinator is at \
+    <code>/</code>. A reverse proxy that serves it below a prefix must take the prefix off: \
+    for nginx, <code>proxy_pass</code> ends with a slash; for Caddy, <code>handle_path</code>.";
 /// The type of error bodies, as the runtimes write it.
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
@@ -123,14 +129,15 @@ impl LastWord {
         }
     }
 
-    /// Returns the bytes to send; a message that the stream broke in the middle of is ended first.
-    pub fn bytes(self, is_between_messages: bool) -> Bytes {
+    /// Returns the bytes that tell why nothing more comes; a message that the stream broke in the
+    /// middle of is ended first.
+    pub fn bytes(self, is_between_messages: bool, why: &str) -> Bytes {
         let dialect = match self {
             Self::Line => Dialect::Ollama,
             Self::OpenAiEvent => Dialect::OpenAi,
             Self::AnthropicEvent => Dialect::Anthropic,
         };
-        let body = dialect.error(StatusCode::BAD_GATEWAY, BROKEN_OFF);
+        let body = dialect.error(StatusCode::BAD_GATEWAY, why);
         let message = self.framed(&body.to_string());
         let before: &[u8] = if is_between_messages {
             b""
@@ -346,9 +353,17 @@ pub fn answer(dialect: Dialect, status: StatusCode, message: &str) -> Response<P
     response
 }
 
-/// Answers a path that is not there as Ollama does.
-pub fn page_not_found() -> Response<ProxyBody> {
-    plain(StatusCode::NOT_FOUND, "404 page not found")
+/// Answers a path that is not there as Ollama does; a person who looks at it is told more.
+pub fn page_not_found(asked: &HeaderMap) -> Response<ProxyBody> {
+    let accepted = asked.get(header::ACCEPT).map(HeaderValue::as_bytes);
+    let is_person = accepted.is_some_and(|it| memchr::memmem::find(it, b"text/html").is_some());
+    if !is_person {
+        return plain(StatusCode::NOT_FOUND, "404 page not found");
+    }
+    let mut response = plain(StatusCode::NOT_FOUND, LOST);
+    let html = HeaderValue::from_static("text/html; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, html);
+    response
 }
 
 /// Answers a method that the path does not take as Ollama does.

@@ -159,7 +159,7 @@ pub async fn ask_any(
     // Who does not know the path knows it of one machine only: that it is that machine's.
     if !inference.is_known() && contacts.len() != 1 {
         story.refused(StatusCode::NOT_FOUND, "no_such_path", "404 page not found");
-        return error::page_not_found();
+        return error::page_not_found(&target.headers);
     }
     if contacts.is_empty() {
         return refuse(inference.dialect, otherwise, story);

@@ -9,7 +9,8 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::body::BoxError;
-use super::error::LastWord;
+use super::cancel;
+use super::error::{BROKEN_OFF, LastWord};
 use super::forward::Answer;
 use super::patience::Patience;
 use super::story::Story;
@@ -20,11 +21,12 @@ use crate::balancer::permit::{Failure, Outcome, Pace, Permit};
 /// An agent's body on its way to the client, watched.
 pub struct RelayBody<B = UpstreamBody> {
     first: Option<Frame<Bytes>>,
-    rest: B,
+    /// `None`: it is not waited for any more.
+    rest: Option<B>,
     /// How long the upstream may pause.
     idle: Duration,
     patience: Patience,
-    /// What to tell the client if the upstream breaks; `None`: only the connection can tell.
+    /// How to tell the client that nothing more comes; `None`: only the connection can tell.
     last_word: Option<LastWord>,
     /// Whether what was sent so far ends where a line or an event does.
     is_between_messages: bool,
@@ -93,7 +95,7 @@ impl<B> RelayBody<B> {
     ) -> Self {
         Self {
             first,
-            rest,
+            rest: Some(rest),
             idle,
             patience: Patience::until(passed.began, idle),
             last_word,
@@ -129,14 +131,30 @@ impl<B> RelayBody<B> {
             error = &*error,
             "Agent broke off its answer"
         );
-        self.end(Outcome::Failure(failure));
+        self.break_off(error, Outcome::Failure(failure), BROKEN_OFF)
+    }
+
+    /// Ends the answer, and the work on it, before it is whole.
+    fn break_off(
+        &mut self,
+        error: BoxError,
+        outcome: Outcome,
+        message: &str,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.end(outcome);
+        self.rest = None;
         let Some(last_word) = self.last_word else {
             self.state = State::Ended;
             return Poll::Ready(Some(Err(error)));
         };
         self.state = State::Told(last_word);
-        let bytes = last_word.bytes(self.is_between_messages);
+        let bytes = last_word.bytes(self.is_between_messages, message);
         Poll::Ready(Some(Ok(Frame::data(bytes))))
+    }
+
+    fn poll_cancelled(&self, context: &mut Context<'_>) -> Poll<()> {
+        let story = self.account.as_ref().map(|account| &account.story);
+        story.map_or(Poll::Pending, |story| story.poll_cancelled(context))
     }
 
     fn end(&mut self, outcome: Outcome) {
@@ -182,17 +200,21 @@ where
             }
             State::Flushed => {
                 this.state = State::Ended;
-                return Poll::Ready(Some(Err("the agent broke off its answer".into())));
+                return Poll::Ready(Some(Err("the answer was broken off".into())));
             }
         }
-        let next = match this.first.take() {
-            Some(first) => Poll::Ready(Some(Ok(first))),
-            None => Pin::new(&mut this.rest).poll_frame(context),
+        if this.poll_cancelled(context).is_ready() {
+            return this.break_off(cancel::MESSAGE.into(), Outcome::Cancelled, cancel::MESSAGE);
+        }
+        let next = match (this.first.take(), &mut this.rest) {
+            (Some(first), _) => Poll::Ready(Some(Ok(first))),
+            (None, Some(rest)) => Pin::new(rest).poll_frame(context),
+            (None, None) => Poll::Ready(None),
         };
         match next {
             Poll::Ready(Some(Ok(frame))) => {
                 let passed = this.pass(frame);
-                if this.rest.is_end_stream() {
+                if this.rest.as_ref().is_none_or(Body::is_end_stream) {
                     this.end(Outcome::Success);
                 }
                 passed
@@ -215,14 +237,16 @@ where
 
     fn is_end_stream(&self) -> bool {
         match self.state {
-            State::Streaming => self.first.is_none() && self.rest.is_end_stream(),
+            State::Streaming => {
+                self.first.is_none() && self.rest.as_ref().is_none_or(Body::is_end_stream)
+            }
             State::Ended => true,
             State::Told(_) | State::Flushed => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        let rest = self.rest.size_hint();
+        let rest = self.rest.as_ref().map(Body::size_hint).unwrap_or_default();
         let first = self.first.as_ref().and_then(Frame::data_ref);
         let first = first.map_or(0, |data| data.len() as u64);
         let mut hint = SizeHint::new();

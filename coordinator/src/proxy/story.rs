@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use ollama_coordinator_common::id::AgentId;
@@ -20,9 +21,10 @@ use crate::balancer::Balancer;
 use crate::balancer::permit::{Outcome, Permit};
 use crate::registry::Registry;
 
+mod cancel;
 pub mod figures;
 mod log;
-mod reading;
+pub mod reading;
 mod record;
 mod spans;
 mod timing;
@@ -30,11 +32,17 @@ mod tokens;
 pub mod trace;
 pub mod view;
 
+pub use cancel::Cancelled;
 use figures::{Figures, PairFigures};
 use log::Log;
 use record::{Attempt, End, Progress, Record};
 use tokens::Tokens;
 use trace::{Exporter, Told, Trace, Tracer};
+
+/// What Ollama answers when a request was cancelled. A client would ask again after a 5xx.
+pub const CANCELLED_STATUS: u16 = 499;
+/// What the log says of a request that an operator has cancelled.
+const CANCELLED: &str = "cancelled by operator";
 
 /// What of requests is remembered and told.
 #[derive(Debug, Clone, Default)]
@@ -152,15 +160,37 @@ struct Ending<'a> {
     outcome: RequestOutcome,
     /// What became of the attempt that runs, if one does.
     attempt: Outcome,
-    refusal: Option<(StatusCode, &'a str)>,
+    refusal: Option<(u16, &'a str)>,
     size: Option<(u64, u64)>,
     tail: &'a [&'a [u8]],
+}
+
+impl Ending<'_> {
+    /// An operator wanted it, whatever broke off because of that.
+    fn by_operator(self) -> Self {
+        Self {
+            outcome: RequestOutcome::Cancelled,
+            attempt: Outcome::Cancelled,
+            refusal: Some((CANCELLED_STATUS, CANCELLED)),
+            ..self
+        }
+    }
 }
 
 impl Story {
     /// Names the request for the client: its own `x-request-id` if it is usable, else a new one.
     pub fn id(&self) -> &str {
         self.record.id.as_str()
+    }
+
+    /// Returns who hears of it when an operator cancels the request.
+    pub fn cancelled(&self) -> Cancelled {
+        Cancelled::of(&self.record)
+    }
+
+    /// Waits until an operator cancels the request.
+    pub fn poll_cancelled(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.record.cancel.poll(context)
     }
 
     /// The request asks for a model.
@@ -291,22 +321,24 @@ impl Story {
         self.finish(Ending {
             outcome: RequestOutcome::Refused,
             attempt: Outcome::Cancelled,
-            refusal: Some((status, message)),
+            refusal: Some((status.as_u16(), message)),
             size: None,
             tail: &[],
         });
     }
 
-    fn finish(&mut self, ending: Ending<'_>) {
+    fn finish(&mut self, mut ending: Ending<'_>) {
         self.is_over = true;
+        if self.record.cancel.is_wanted() && ending.outcome != RequestOutcome::Success {
+            ending = ending.by_operator();
+        }
         let now = Instant::now();
         let message = ending.refusal.map(|(_, message)| record::message(message));
         let (attempted, is_retry, tokens) = {
             let mut progress = self.record.progress.lock();
             let tokens = tokens(&progress, &ending);
             let attempted = progress.settle(now, ending.attempt);
-            let refused = ending.refusal.map(|(status, _)| status.as_u16());
-            progress.status = progress.status.or(refused);
+            progress.status = progress.status.or(ending.refusal.map(|(status, _)| status));
             progress.end = Some(End {
                 at: now,
                 outcome: ending.outcome,

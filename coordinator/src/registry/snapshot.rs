@@ -145,6 +145,7 @@ impl AgentSnapshot {
             models,
             loaded_models: &stored.runtime.loaded_models,
             capacity: stored.known_capacity().map(Into::into),
+            capacity_override: stored.capacity.map(Into::into),
             in_flight: self.in_flight,
             metrics: self.metrics.as_deref(),
             labels: &stored.labels,
@@ -179,6 +180,8 @@ struct Document<'a, M> {
     models: M,
     loaded_models: &'a [LoadedModel],
     capacity: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capacity_override: Option<u32>,
     in_flight: u32,
     metrics: Option<&'a Metrics>,
     labels: &'a BTreeMap<String, String>,

@@ -118,10 +118,10 @@ async fn operators_capacity_wins_over_the_runtimes_and_lasts() {
     let set = |capacity: u32| json!({ "capacity": capacity });
 
     let api = coordinator.api;
-    assert_eq!(api.agent(agent.id).await.capacity, Some(4));
+    assert_eq!(capacity_of(api, &agent).await, (Some(4), None));
     api.patch(&agent.path(""), &set(1)).await;
     coordinator.restart().await;
-    assert_eq!(api.agent(agent.id).await.capacity, Some(1));
+    assert_eq!(capacity_of(api, &agent).await, (Some(1), Some(1)));
     stall(&runtime).await;
     stall(&other).await;
     let mut answers = Vec::new();
@@ -131,9 +131,15 @@ async fn operators_capacity_wins_over_the_runtimes_and_lasts() {
     assert_eq!([runtime.in_flight(), other.in_flight()], [1, 4]);
 
     api.patch(&agent.path(""), &set(0)).await;
-    assert_eq!(api.agent(agent.id).await.capacity, Some(4));
+    assert_eq!(capacity_of(api, &agent).await, (Some(4), None));
     let mut refused = api.patch(&agent.path(""), &set(10_001)).await;
     assert_eq!(refused.problem(400).await["errors"][0]["field"], "capacity");
+}
+
+/// Returns how much an agent is given at once, and what of that the operator has decided.
+async fn capacity_of(api: Api, agent: &FakeAgent) -> (Option<u32>, Option<u32>) {
+    let agent = api.agent(agent.id).await;
+    (agent.capacity, agent.capacity_override)
 }
 
 #[tokio::test]

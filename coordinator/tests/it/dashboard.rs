@@ -45,6 +45,19 @@ async fn missing_file_is_not_the_page() {
 }
 
 #[tokio::test]
+async fn browser_behind_a_proxy_that_leaves_a_prefix_on_is_told_what_to_change() {
+    let coordinator = TestCoordinator::new().await;
+
+    let mut page = browse(&coordinator, "/a/b/", "identity").await;
+    let mut plain = coordinator.api.get("/a/b/").await;
+
+    assert_eq!((page.status.as_u16(), plain.status.as_u16()), (404, 404));
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    assert!(page.text().await.contains("must take the prefix off"));
+    assert_eq!(plain.text().await, "404 page not found");
+}
+
+#[tokio::test]
 async fn built_dashboard_is_compressed_and_kept_by_the_browser() {
     let coordinator = TestCoordinator::new().await;
     let mut page = browse(&coordinator, "/", "identity").await;

@@ -1,10 +1,13 @@
 //! The stream of what happens.
 
+use http::Method;
 use ollama_coordinator_common::protocol::event::{Event, HappeningKind};
 use ollama_coordinator_common::protocol::view::{AgentStatus, AgentView};
+use rstest::rstest;
 use serde_json::json;
 
 use crate::support::agent::FakeAgent;
+use crate::support::api::request;
 use crate::support::coordinator::TestCoordinator;
 use crate::support::events::EventStream;
 
@@ -224,6 +227,103 @@ async fn snapshot_can_be_fetched_where_streams_are_held_back() {
 
     assert_eq!(fetched["type"], "snapshot");
     assert_eq!(fetched["agents"][0]["id"], agent.id.to_string());
+}
+
+#[tokio::test]
+async fn viewer_that_comes_back_is_told_what_it_missed_and_nothing_twice() {
+    let coordinator = TestCoordinator::new().await;
+    let agent = FakeAgent::new("gpu-1");
+    agent.register(coordinator.api).await;
+    let mut events = EventStream::open(coordinator.api).await;
+    let last = events.until(|event| seq_of(&event).filter(|_| is_tick(&event)));
+    let last = last.await;
+    let id = events.last_id.clone();
+    drop(events);
+
+    let loud = json!({ "notes": "loud" });
+    coordinator.api.patch(&agent.path(""), &loud).await;
+    let mut resumed = EventStream::resume(coordinator.api, &id).await;
+
+    let mut seen = Vec::new();
+    while !seen.iter().any(|event| is_change_of(event, &agent)) {
+        seen.push(resumed.next().await.expect("the stream goes on"));
+    }
+    let numbers: Vec<Option<u64>> = seen.iter().map(seq_of).collect();
+    let expected = (last + 1..).map(Some).take(seen.len());
+    assert_eq!(numbers, expected.collect::<Vec<_>>(), "{seen:?}");
+    assert!(!seen.iter().any(is_snapshot), "{seen:?}");
+}
+
+#[tokio::test]
+async fn browser_says_by_a_header_where_it_was() {
+    let coordinator = TestCoordinator::new().await;
+    let mut events = EventStream::open(coordinator.api).await;
+    events.until(|event| is_tick(&event).then_some(())).await;
+    let mut again = request(Method::GET, "/api/events?brief=false", "");
+    let id = events.last_id.parse().unwrap();
+    again.headers_mut().insert("last-event-id", id);
+
+    let mut answer = coordinator.api.send(again).await;
+
+    let first = answer.next_frame().await.unwrap().unwrap();
+    let text = String::from_utf8_lossy(&first);
+    assert!(!text.contains("snapshot"), "{text}");
+}
+
+#[rstest]
+#[case::of_another_run("00000000-0000-4000-8000-000000000000/{seq}")]
+#[case::of_a_time_to_come("{instance}/99999999")]
+#[case::of_somebody_else("17")]
+#[tokio::test]
+async fn viewer_whose_place_is_not_known_begins_anew(#[case] id: &str) {
+    let coordinator = TestCoordinator::new().await;
+    let mut events = EventStream::open(coordinator.api).await;
+    events.next().await;
+    let (instance, seq) = events.last_id.split_once('/').unwrap();
+    let id = id.replace("{instance}", instance).replace("{seq}", seq);
+
+    let mut again = EventStream::resume(coordinator.api, &id).await;
+
+    let first = again.next().await.expect("the stream goes on");
+    assert!(is_snapshot(&first), "{first:?}");
+}
+
+#[tokio::test]
+async fn viewer_of_a_coordinator_that_has_restarted_begins_anew() {
+    let mut coordinator = TestCoordinator::new().await;
+    let mut events = EventStream::open(coordinator.api).await;
+    events.next().await;
+    let id = events.last_id.clone();
+    drop(events);
+
+    coordinator.restart().await;
+    let mut again = EventStream::resume(coordinator.api, &id).await;
+
+    let first = again.next().await.expect("the stream goes on");
+    assert!(is_snapshot(&first), "{first:?}");
+}
+
+fn seq_of(event: &Event) -> Option<u64> {
+    match event {
+        Event::Snapshot { seq, .. }
+        | Event::AgentChanged { seq, .. }
+        | Event::AgentRemoved { seq, .. }
+        | Event::Happened { seq, .. }
+        | Event::Tick { seq, .. } => Some(*seq),
+        Event::Resync => None,
+    }
+}
+
+fn is_tick(event: &Event) -> bool {
+    matches!(event, Event::Tick { .. })
+}
+
+fn is_snapshot(event: &Event) -> bool {
+    matches!(event, Event::Snapshot { .. })
+}
+
+fn is_change_of(event: &Event, agent: &FakeAgent) -> bool {
+    matches!(event, Event::AgentChanged { agent: told, .. } if told.id == agent.id && told.notes.is_some())
 }
 
 /// Reads until an agent is told to be as `expected`.

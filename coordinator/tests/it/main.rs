@@ -6,6 +6,7 @@ mod support;
 
 mod accounts;
 mod balancing;
+mod cancelling;
 mod cli;
 mod clock;
 mod conformance;

@@ -3,6 +3,8 @@ import {
   filterOf,
   frozen,
   gpuOf,
+  grouped,
+  labelsIn,
   modelsOf,
   nameOf,
   sorted,
@@ -31,6 +33,26 @@ test.each<[string, Partial<Agent>]>([
   ["offline", { status: "offline", draining: true, ...unroutable("offline") }],
 ])("an agent is %s when %o", (state, changes) => {
   expect(stateOf(agentNamed("a", changes))).toBe(state);
+});
+
+test("a reason of a later version is trouble, and shown as it is", () => {
+  const agent = agentNamed("a", unroutable("eaten_by_a_bear"));
+
+  expect(filterOf("state:eaten")(agent)).toBe(true);
+});
+
+test("machines stand together by a label that few values tell apart", () => {
+  const agents = Array.from({ length: 70 }, (_, at) =>
+    agentNamed(`gpu-${at}`, { labels: at === 0 ? {} : { serial: `${at}`, room: `${at % 2}` } }),
+  );
+
+  expect(labelsIn(agents)).toEqual(["room"]);
+  const sizes = grouped(agents, "room").map(({ name, agents: members }) => [name, members.length]);
+  expect(sizes).toEqual([
+    ["0", 34],
+    ["1", 35],
+    ["", 1],
+  ]);
 });
 
 test("GPUs of one kind are counted", () => {

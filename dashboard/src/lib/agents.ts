@@ -23,7 +23,8 @@ export function nameOf(agent: Agent): string {
 }
 
 export function capacityOf(agent: Agent): number {
-  return agent.capacity ?? CAPACITY[agent.runtime.kind];
+  const { kind } = agent.runtime;
+  return agent.capacity ?? (kind === "openai" ? CAPACITY.openai : CAPACITY.ollama);
 }
 
 export function stateOf(agent: Agent): State {
@@ -110,17 +111,36 @@ const KEYS: Record<Column, (agent: Agent) => number | string> = {
   seen: seenOf,
 };
 
-const byName = new Intl.Collator("en", { numeric: true }).compare;
+/** The most names whose order is remembered. */
+const MOST_NAMES = 50_000;
+const keys = new Map<string, string>();
+
+/** What names are compared by: numbers in them count as numbers. A collator is far slower. */
+function nameKey(name: string): string {
+  const known = keys.get(name);
+  if (known !== undefined) return known;
+  const key = name.toLowerCase().replace(/\d+/g, (digits) => digits.padStart(12, "0"));
+  if (keys.size >= MOST_NAMES) keys.clear();
+  keys.set(name, key);
+  return key;
+}
+
+const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
+const byName = (a: string, b: string): number => compare(nameKey(a), nameKey(b));
 
 export function sorted(agents: readonly Agent[], column: Column, isDescending: boolean): Agent[] {
   const sign = isDescending ? -1 : 1;
-  const keyed = agents.map((agent) => ({ agent, key: KEYS[column](agent), name: nameOf(agent) }));
+  const keyed = agents.map((agent) => {
+    const key = KEYS[column](agent);
+    const sortable = typeof key === "number" ? key : nameKey(key);
+    return { agent, key: sortable, name: nameKey(nameOf(agent)) };
+  });
   keyed.sort((a, b) => {
     const order =
       typeof a.key === "number" && typeof b.key === "number"
         ? a.key - b.key
-        : byName(String(a.key), String(b.key));
-    return sign * order || byName(a.name, b.name) || (a.agent.id < b.agent.id ? -1 : 1);
+        : compare(String(a.key), String(b.key));
+    return sign * order || compare(a.name, b.name) || (a.agent.id < b.agent.id ? -1 : 1);
   });
   return keyed.map(({ agent }) => agent);
 }
@@ -189,6 +209,40 @@ function labelOrText(
     has(agent.ip_address, word) ||
     has(gpuOf(agent), word) ||
     Object.entries(agent.labels).some(([key, known]) => has(`${key}=${known}`, word));
+}
+
+/** The most groups that are shown apart. */
+const MOST_GROUPS = 60;
+
+/** The keys of labels that tell machines apart, in groups that can be looked at. */
+export function labelsIn(agents: Iterable<Agent>): string[] {
+  const values = new Map<string, Set<string>>();
+  for (const agent of agents) {
+    for (const [key, value] of Object.entries(agent.labels)) {
+      const known = values.get(key) ?? new Set();
+      if (known.size <= MOST_GROUPS) known.add(value);
+      values.set(key, known);
+    }
+  }
+  const usable = [...values].filter(([, known]) => known.size <= MOST_GROUPS);
+  return usable.map(([key]) => key).sort(byName);
+}
+
+/** Machines by the value of a label; those without it come last, under an empty name. */
+export function grouped(
+  agents: readonly Agent[],
+  label: string,
+): { name: string; agents: Agent[] }[] {
+  const groups = new Map<string, Agent[]>();
+  for (const agent of agents) {
+    const name = agent.labels[label] ?? "";
+    const members = groups.get(name);
+    if (members) members.push(agent);
+    else groups.set(name, [agent]);
+  }
+  return [...groups]
+    .map(([name, members]) => ({ name, agents: members }))
+    .sort((a, b) => Number(a.name === "") - Number(b.name === "") || byName(a.name, b.name));
 }
 
 /** One model and where it is. */

@@ -57,6 +57,17 @@ test("a missing frame is never passed over", () => {
   expect(model.apply({ type: "resync" }, NOW)).toBe("resync");
 });
 
+test("what a resumed stream tells twice is taken once", () => {
+  const model = new Model();
+  model.apply(snapshot(7), NOW);
+  model.apply({ type: "agent_removed", seq: 8, id: "id-of-b" }, NOW);
+  model.apply(tick(9, [{ id: "id-of-a", in_flight: 3 }]), NOW);
+
+  expect(model.apply(tick(9, [{ id: "id-of-a", in_flight: 1 }]), NOW)).toBe("none");
+  expect(model.apply(tick(10), NOW)).toBe("changed");
+  expect(model.agents.get("id-of-a")?.in_flight).toBe(3);
+});
+
 test("types and fields of a later version are passed over", () => {
   const model = new Model();
   model.apply(snapshot(0), NOW);

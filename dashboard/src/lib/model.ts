@@ -31,6 +31,8 @@ export class Model {
       return "changed";
     }
     if (typeof event.seq !== "number") return "none";
+    // A stream that goes on where another one was may tell the end of that once more.
+    if (event.seq <= this.#seq) return "none";
     if (event.seq !== this.#seq + 1) return "resync";
     this.#seq = event.seq;
     switch (event.type) {

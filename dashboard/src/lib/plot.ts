@@ -2,6 +2,7 @@
 
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
+import { colorOf } from "./colors";
 
 interface Look {
   lines: readonly { label: string; dashed?: boolean }[];
@@ -16,7 +17,7 @@ const HEIGHT = 150;
 const POWERS = Array.from({ length: 50 }, (_, power) => 2 ** power);
 
 export function plot(host: HTMLElement, look: Look, data: uPlot.AlignedData): uPlot {
-  const color = (token: string): string => getComputedStyle(host).getPropertyValue(token).trim();
+  const color = (token: string): string => colorOf(host, token);
   const axis: uPlot.Axis = {
     stroke: () => color("--muted"),
     grid: { stroke: () => color("--line"), width: 1 },
@@ -47,7 +48,7 @@ export function plot(host: HTMLElement, look: Look, data: uPlot.AlignedData): uP
         stroke: () => color(`--series-${index + 1}`),
         width: look.points ? 0 : 1.5,
         ...(line.dashed ? { dash: [5, 3] } : {}),
-        points: { show: look.points, size: 5 },
+        points: { show: look.points, size: 5, fill: () => color(`--series-${index + 1}`) },
         spanGaps: false,
       })),
     ],

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import type { Attempt, Request } from "./api/shapes";
 import { drawn, smooth } from "./history";
 import { labelsOf, labelText } from "./labels";
-import { speedOf, timeline } from "./requests";
+import { keyed, speedOf, timeline } from "./requests";
 import { snippet } from "./snippets";
 
 const choice = {
@@ -33,6 +33,17 @@ const request = (changes: Partial<Request>): Request => ({
   queue_ms: 0,
   duration_ms: 0,
   ...changes,
+});
+
+test("a request keeps its key while others with its id begin and end", () => {
+  const [older, newer] = [request({ id: "same" }), request({ id: "same", state: "streaming" })];
+  const again = { ...older, started_at: "2026-11-24T10:00:00.001Z" };
+
+  const before = keyed([older, request({ id: "other" })]);
+  const after = keyed([newer, again, request({ id: "other" })]);
+
+  expect(after[1]?.key).toBe(before[0]?.key);
+  expect(new Set(after.map(({ key }) => key)).size).toBe(3);
 });
 
 test("a request's time is told without a hole", () => {

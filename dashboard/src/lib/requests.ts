@@ -15,6 +15,20 @@ export function isLive(request: Request): boolean {
   return request.state !== "ended";
 }
 
+/**
+ * A key for each request of a list, the newest of which comes first. Clients may give several the same
+ * id, and when one began is told a little differently each time: those of one id are numbered.
+ */
+export function keyed(requests: readonly Request[]): { key: string; request: Request }[] {
+  const seen = new Map<string, number>();
+  const oldestFirst = [...requests].reverse().map((request) => {
+    const number = seen.get(request.id) ?? 0;
+    seen.set(request.id, number + 1);
+    return { key: `${request.id} ${number}`, request };
+  });
+  return oldestFirst.reverse();
+}
+
 export function agentOf(request: Request): { id: string; name: string } | undefined {
   const last = request.attempts.at(-1);
   return last && { id: last.agent_id, name: last.agent_name };

@@ -2,6 +2,7 @@
 
 import { link } from "./place";
 import { fleet } from "./state/fleet.svelte";
+import { route } from "./state/route.svelte";
 import { settings } from "./state/settings.svelte";
 
 const PAGES: Record<string, string> = {
@@ -17,6 +18,11 @@ let goesTo = 0;
 const GO_WITHIN = 1_500;
 
 export function shortcuts(event: KeyboardEvent): void {
+  if (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    route.set({ search: "1" });
+    return;
+  }
   const isChord = event.ctrlKey || event.metaKey || event.altKey;
   if (!settings.shortcuts || isChord || event.isComposing || isTyping(event.target)) return;
   const page = PAGES[event.key];
@@ -41,13 +47,32 @@ export function shortcuts(event: KeyboardEvent): void {
     case "s":
       document.querySelector<HTMLElement>("[data-apply-order]")?.click();
       break;
+    case "j":
+      step(1);
+      break;
+    case "k":
+      step(-1);
+      break;
+    case "x":
+      rowOf(document.activeElement)?.querySelector<HTMLElement>("input")?.click();
+      break;
     case "?":
       location.hash = link(["settings"]);
       break;
   }
 }
 
+const rowOf = (element: Element | null): Element | null => element?.closest("[data-row]") ?? null;
+
+/** Goes to the next row of a table, or to the first one. */
+function step(by: 1 | -1): void {
+  const rows = [...document.querySelectorAll("[data-row]")];
+  const at = rows.findIndex((row) => row === rowOf(document.activeElement));
+  rows[at < 0 ? 0 : at + by]?.querySelector("a")?.focus();
+}
+
 function isTyping(target: EventTarget | null): boolean {
   if (!(target instanceof HTMLElement)) return false;
+  if (target instanceof HTMLInputElement && target.type === "checkbox") return false;
   return target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName);
 }

@@ -14,7 +14,7 @@ use ollama_coordinator_common::protocol::register::{RegisterRequest, RegisterRes
 use ollama_coordinator_common::protocol::runtime::{
     LoadedModel, Model, RuntimeKind, RuntimeReport, RuntimeStatus,
 };
-use ollama_coordinator_common::protocol::system::{Gpu, SystemInfo};
+use ollama_coordinator_common::protocol::system::{Gpu, Metrics, SystemInfo};
 use ollama_coordinator_common::protocol::tunnel::LinkKind;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -84,6 +84,7 @@ impl Cast {
                     session: Some(self.sessions[agent]),
                     epoch: Some(epoch),
                     seq: Some(seq),
+                    metrics: Some(self.metrics(agent, seq)),
                     ..HeartbeatRequest::default()
                 };
                 let path = format!("/api/agents/{id}/heartbeat");
@@ -120,6 +121,19 @@ impl Cast {
             runtime: Some(self.report.clone()),
             paused: None,
             agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        }
+    }
+
+    /// Makes up a load that moves from heartbeat to heartbeat, as a machine's does.
+    fn metrics(&self, agent: usize, seq: u64) -> Metrics {
+        let mut numbers = SmallRng::seed_from_u64(self.seed ^ seq.rotate_left(32) ^ agent as u64);
+        let memory = 20 * GIB + numbers.random_range(0..GIB);
+        Metrics {
+            cpu_percent: Some(numbers.random_range(4.0..12.0)),
+            memory_used_bytes: Some(memory),
+            gpu_percent: Some(numbers.random_range(0.0..4.0)),
+            gpu_memory_used_bytes: Some(6 * GIB),
+            gpu_temperature_celsius: Some(41.0),
         }
     }
 

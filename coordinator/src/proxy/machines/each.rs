@@ -21,6 +21,7 @@ use super::{Errand, Kept, json_answer, patience};
 use crate::balancer::permit::Outcome;
 use crate::proxy::Proxy;
 use crate::proxy::body::ProxyBody;
+use crate::proxy::cancel;
 use crate::proxy::peek::{Peek, Prefix};
 use crate::proxy::route::Machine;
 use crate::proxy::story::Story;
@@ -79,8 +80,16 @@ pub async fn ask(
     story.answered(StatusCode::OK, None);
     let lines = unfold(Some((said, gathered, story)), async |state| {
         let (mut said, mut gathered, story) = state?;
+        let cancelled = story.cancelled();
         loop {
-            let Some((at, next)) = said.next().await else {
+            let next = tokio::select! {
+                biased;
+                next = said.next() => next,
+                () = cancelled.heard() => {
+                    return Some((line(json!({ "error": cancel::MESSAGE })), None));
+                }
+            };
+            let Some((at, next)) = next else {
                 story.ended(Outcome::Success, 0, 0, [b"", b""]);
                 return Some((line(gathered.summary().1), None));
             };

@@ -15,6 +15,17 @@ use crate::registry::agent::Moment;
 /// The most queues whose length is shown apart.
 const MAX_QUEUES: usize = 200;
 
+/// Why a request cannot be cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CancelError {
+    /// The log does not have it.
+    #[error("no request has this id")]
+    Unknown,
+    /// It does not run any more.
+    #[error("the request has ended")]
+    Ended,
+}
+
 impl Storybook {
     /// Shows the requests that `filter` lets pass: those that run, then the others, newest first.
     pub fn requests(&self, filter: &Filter, most: usize) -> Vec<RequestView> {
@@ -33,6 +44,24 @@ impl Storybook {
     pub fn request(&self, id: &str) -> Option<RequestView> {
         let record = self.0.log.find(id)?;
         Some(view::request(&record, Moment::now()))
+    }
+
+    /// Has the newest request with this id end that runs; its client is told who wanted that.
+    pub fn cancel(&self, id: &str) -> Result<(), CancelError> {
+        let log = &self.0.log;
+        let mut running = log.running().into_iter();
+        let wanted = running.find(|record| record.id.as_str() == id && !record.has_ended());
+        let Some(record) = wanted else {
+            let is_known = log.find(id).is_some();
+            return Err(if is_known {
+                CancelError::Ended
+            } else {
+                CancelError::Unknown
+            });
+        };
+        tracing::info!(request.id = id, "Request was cancelled by an operator");
+        record.cancel.want();
+        Ok(())
     }
 
     /// Returns the counts as they are.

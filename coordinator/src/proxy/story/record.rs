@@ -11,6 +11,7 @@ use ollama_coordinator_common::protocol::request::{Protocol, RequestOutcome, Req
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::cancel::Cancel;
 use super::tokens::Tokens;
 use crate::balancer::choice::Choice;
 use crate::balancer::permit::Outcome;
@@ -36,6 +37,7 @@ pub(super) struct Record {
     pub(super) has_key: bool,
     pub(super) method: Cow<'static, str>,
     pub(super) path: Cow<'static, str>,
+    pub(super) cancel: Cancel,
     pub(super) progress: Mutex<Progress>,
 }
 
@@ -111,8 +113,13 @@ impl Record {
             has_key: KEY_HEADERS.iter().any(|name| headers.contains_key(name)),
             method: known_method(method),
             path: known_path(path),
+            cancel: Cancel::default(),
             progress: Mutex::default(),
         }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.progress.lock().end.is_some()
     }
 }
 

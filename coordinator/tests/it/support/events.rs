@@ -12,6 +12,8 @@ use super::process::CoordinatorProcess;
 pub(crate) struct EventStream {
     answer: Answer,
     unread: String,
+    /// The id of the last event that had one.
+    pub(crate) last_id: String,
 }
 
 impl EventStream {
@@ -26,7 +28,13 @@ impl EventStream {
         Self {
             answer,
             unread: String::new(),
+            last_id: String::new(),
         }
+    }
+
+    /// Goes on where another stream was.
+    pub(crate) async fn resume(api: Api, last_id: &str) -> Self {
+        Self::open_at(api, &format!("/api/events?since={last_id}")).await
     }
 
     /// Returns the next event; `None` when the stream has ended as it should.
@@ -34,7 +42,13 @@ impl EventStream {
         loop {
             if let Some(length) = self.unread.find("\n\n") {
                 let event: String = self.unread.drain(..length + 2).collect();
-                let data = event.strip_prefix("data: ").expect("only data is sent");
+                let mut data = event.as_str();
+                if let Some(rest) = data.strip_prefix("id: ") {
+                    let (id, rest) = rest.split_once('\n').expect("an id is one line");
+                    id.clone_into(&mut self.last_id);
+                    data = rest;
+                }
+                let data = data.strip_prefix("data: ").expect("ids and data are sent");
                 return Some(serde_json::from_str(data).expect("it is an event"));
             }
             let frame = timeout(PATIENCE, self.answer.next_frame()).await;

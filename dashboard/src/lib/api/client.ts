@@ -43,14 +43,22 @@ async function refusal(response: Response): Promise<ApiError> {
     const body = JSON.parse(text) as Partial<Problem> & {
       error?: string | { message?: string };
     };
+    if (isForbidden(response) && !body.code && !body.error) return forbidden(response);
     const details = body.errors?.map((field) => `${field.field}: ${field.detail}`).join("; ");
     const error = typeof body.error === "object" ? body.error.message : body.error;
     const message = details ?? body.detail ?? body.title ?? error ?? text;
     return new ApiError(message, response.status, body.code ?? `${response.status}`);
   } catch {
+    if (isForbidden(response)) return forbidden(response);
     return new ApiError(text.slice(0, 300), response.status, `${response.status}`);
   }
 }
+
+/** The coordinator itself lets everybody do everything; what stands before it may not. */
+const isForbidden = ({ status }: Response): boolean => [401, 403, 405, 407].includes(status);
+
+const forbidden = ({ status }: Response): ApiError =>
+  new ApiError(t.errors.forbidden, status, `${status}`);
 
 async function read<T>(path: string, signal?: AbortSignal): Promise<T> {
   const response = await send(path, signal ? { signal } : {});
@@ -76,6 +84,11 @@ export const getRequest = (id: string): Promise<RequestView> => read(`api/reques
 
 export const listRequests = (params: Record<string, string>): Promise<RequestView[]> =>
   read(`api/requests${query(params)}`);
+
+/** Has a request that runs end. */
+export async function cancelRequest(id: string): Promise<void> {
+  await send(`api/requests/${segment(id)}/cancel`, { method: "POST" });
+}
 
 export const getHistory = (agent: string, resolution: "fine" | "coarse"): Promise<History> =>
   read(`api/history${query({ agent, resolution })}`);

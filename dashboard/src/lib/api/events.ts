@@ -1,9 +1,9 @@
 /**
  * The only EventSource: one stream for the whole tab, and polling where a proxy holds streams back.
  *
- * A stream that says nothing is closed and opened again. One that never began to tick is taken for
- * buffered: then snapshots are fetched, and the stream is tried again every minute. So they are when
- * other tabs have streams enough.
+ * A stream that says nothing is closed and opened again, and goes on where it was. One that never
+ * began to tick is taken for buffered: then snapshots are fetched, and the stream is tried again every
+ * minute. So they are when other tabs have streams enough.
  */
 
 import { getSnapshot } from "./client";
@@ -36,6 +36,8 @@ export class EventFeed {
   #watchdog: ReturnType<typeof setTimeout> | undefined;
   #next: ReturnType<typeof setTimeout> | undefined;
   #hiding: ReturnType<typeof setTimeout> | undefined;
+  /** The id of the last event, after which a new stream goes on; empty: it begins anew. */
+  #lastId = "";
   #hasTicked = false;
   #failures = 0;
   #streamAgainAt = 0;
@@ -99,14 +101,15 @@ export class EventFeed {
       return;
     }
     this.#tabs.opened();
-    const source = new EventSource("api/events?brief=true");
+    const since = this.#lastId ? `&since=${encodeURIComponent(this.#lastId)}` : "";
+    const source = new EventSource(`api/events?brief=true${since}`);
     this.#source = source;
-    source.onmessage = (message: MessageEvent<string>) => this.#take(message.data);
+    source.onmessage = (message: MessageEvent<string>) => this.#take(message);
     source.onerror = () => this.#again();
     this.#watch(FIRST_TICK_WITHIN);
   }
 
-  #take(data: string): void {
+  #take({ data, lastEventId }: MessageEvent<string>): void {
     const event = JSON.parse(data) as FleetEvent;
     if (event.type === "tick") {
       this.#hasTicked = true;
@@ -114,9 +117,11 @@ export class EventFeed {
       this.listener.link("live");
     }
     if (!this.listener.event(event)) {
+      this.#lastId = "";
       this.#again();
       return;
     }
+    this.#lastId = lastEventId || this.#lastId;
     this.#watch(this.#hasTicked ? SILENCE : FIRST_TICK_WITHIN);
   }
 
@@ -140,6 +145,7 @@ export class EventFeed {
 
   #poll(why: Link): void {
     this.#close();
+    this.#lastId = "";
     this.#streamAgainAt = why === "shared" ? 0 : Date.now() + STREAM_AGAIN_AFTER;
     void this.#pollOnce(why);
   }

@@ -237,6 +237,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/requests/{id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Ends a request that runs: its client is told so, and the work on the machine ends. */
+        post: operations["cancel_request"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/healthz": {
         parameters: {
             query?: never;
@@ -343,6 +360,11 @@ export interface components {
              * @description How many requests it serves at once, when known.
              */
             capacity?: number | null;
+            /**
+             * Format: int32
+             * @description The operator's own figure, which then is the capacity; absent: the agent's holds.
+             */
+            capacity_override?: number | null;
             cloned_from?: components["schemas"]["AgentId"] | null;
             /** @description What the operator calls it, when they named it. */
             display_name?: string | null;
@@ -508,7 +530,7 @@ export interface components {
          * @description What went wrong, for programs. Texts may change, codes do not.
          * @enum {string}
          */
-        ErrorCode: "invalid_request" | "address_not_allowed" | "unknown_agent" | "unknown_request" | "wrong_secret" | "duplicate_identity" | "agent_too_old" | "registry_full" | "storage_unavailable" | "payload_too_large" | "request_timeout" | "unsupported_media_type" | "not_found" | "upgrade_required" | "method_not_allowed" | "too_many_requests" | "unavailable" | "internal" | "unrecognised";
+        ErrorCode: "invalid_request" | "address_not_allowed" | "unknown_agent" | "unknown_request" | "request_ended" | "wrong_secret" | "duplicate_identity" | "agent_too_old" | "registry_full" | "storage_unavailable" | "payload_too_large" | "request_timeout" | "unsupported_media_type" | "not_found" | "upgrade_required" | "method_not_allowed" | "too_many_requests" | "unavailable" | "internal" | "unrecognised";
         /**
          * @description One frame of the event stream. Readers ignore types and fields they do not know.
          *
@@ -1019,7 +1041,7 @@ export interface components {
              *     same one twice.
              */
             id: string;
-            /** @description Why it was refused. */
+            /** @description Why it was refused or cancelled. */
             message?: string | null;
             /** @description Its HTTP method. */
             method: string;
@@ -1589,6 +1611,11 @@ export interface operations {
             query?: {
                 /** @description True: of an agent's models only names and sizes. */
                 brief?: boolean;
+                /**
+                 * @description The id of the last event that was seen, as in the header `Last-Event-ID`: the stream goes on
+                 *     from there if the coordinator still has what came after it, else it begins with a snapshot.
+                 */
+                since?: string;
             };
             header?: never;
             path?: never;
@@ -1797,6 +1824,45 @@ export interface operations {
             };
             /** @description `unknown_request` */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    cancel_request: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description What it is called; of several, the newest that runs */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It ends now */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `unknown_request` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `request_ended` */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -6,11 +6,16 @@ import type { Agent, Figures, FleetEvent, Happening } from "../api/shapes";
 import { Model } from "../model";
 import { settings } from "./settings.svelte";
 
+/** How often the page moves for those who want it slowly. */
+const SLOW = 5_000;
+
 class Fleet {
   #model = new Model();
   #version = $state(0);
   #isDrawing = false;
   #isStale = false;
+  #drawnAt = 0;
+  #later: ReturnType<typeof setTimeout> | undefined;
   #feed = new EventFeed({
     event: (event) => this.#take(event),
     link: (link, retryAt) => this.#link(link, retryAt),
@@ -48,6 +53,9 @@ class Fleet {
 
   /** Shows what has come while the page was paused. */
   draw(): void {
+    clearTimeout(this.#later);
+    this.#later = undefined;
+    this.#drawnAt = Date.now();
     this.#isDrawing = false;
     this.#version += 1;
   }
@@ -78,6 +86,11 @@ class Fleet {
   #changed(isUrgent: boolean): void {
     if (settings.isPaused && !isUrgent) {
       this.#isStale = true;
+      return;
+    }
+    const wait = isUrgent || settings.rate === "fast" ? 0 : this.#drawnAt + SLOW - Date.now();
+    if (wait > 0) {
+      this.#later ??= setTimeout(() => this.draw(), wait);
       return;
     }
     if (this.#isDrawing) return;

@@ -1,11 +1,13 @@
 /** Something fetched: shown while it is fetched again, and kept when that fails. */
 
-import { messageOf } from "./toasts.svelte";
 import { settings } from "./settings.svelte";
+
+/** How often at most for those who want the page to move slowly. */
+const SLOW = 5_000;
 
 export class Resource<T> {
   data = $state.raw<T>();
-  error = $state("");
+  error = $state.raw<unknown>();
   #turn = 0;
 
   /** `fetch` returns nothing when there is nothing to ask for, as on a page that is being left. */
@@ -19,9 +21,9 @@ export class Resource<T> {
       const data = await asked;
       if (turn !== this.#turn) return;
       this.data = data;
-      this.error = "";
+      this.error = undefined;
     } catch (error) {
-      if (turn === this.#turn) this.error = messageOf(error);
+      if (turn === this.#turn) this.error = error;
     }
   }
 }
@@ -35,9 +37,10 @@ export function resource<T>(fetch: () => Promise<T> | undefined, everyMs?: numbe
   $effect(() => {
     void kept.load();
     if (everyMs === undefined) return;
+    const slowly = settings.rate === "slow" ? Math.max(everyMs, SLOW) : everyMs;
     const timer = setInterval(() => {
       if (document.visibilityState === "visible" && !settings.isPaused) void kept.load();
-    }, everyMs);
+    }, slowly);
     return () => clearInterval(timer);
   });
   return kept;

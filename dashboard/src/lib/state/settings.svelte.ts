@@ -1,6 +1,8 @@
 /** What this browser remembers of how somebody likes the page. */
 
 export type Theme = "system" | "light" | "dark";
+/** How often the page moves. */
+export type Rate = "fast" | "slow";
 export type Layout = "auto" | "cards" | "table" | "map";
 
 const KEY = "ollama-coordinator";
@@ -9,6 +11,7 @@ interface Kept {
   theme: Theme;
   layout: Layout;
   shortcuts: boolean;
+  rate: Rate;
 }
 
 function load(): Partial<Kept> {
@@ -20,7 +23,13 @@ function load(): Partial<Kept> {
 }
 
 class Settings {
-  #kept = $state<Kept>({ theme: "system", layout: "auto", shortcuts: true, ...load() });
+  #kept = $state<Kept>({
+    theme: "system",
+    layout: "auto",
+    shortcuts: true,
+    rate: "fast",
+    ...load(),
+  });
   isPaused = $state(false);
 
   get theme(): Theme {
@@ -48,6 +57,15 @@ class Settings {
 
   set shortcuts(areOn: boolean) {
     this.#kept.shortcuts = areOn;
+    this.#save();
+  }
+
+  get rate(): Rate {
+    return this.#kept.rate;
+  }
+
+  set rate(rate: Rate) {
+    this.#kept.rate = rate;
     this.#save();
   }
 

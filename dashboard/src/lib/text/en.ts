@@ -32,8 +32,11 @@ export const en = {
   copyByHand: "Press Ctrl-C to copy",
   all: "all",
   loading: "Loading…",
+  stillLoading: "Still loading. A large fleet takes a moment over a slow line.",
   retry: "Try again",
   undo: "Undo",
+  copyCsv: "Copy as CSV",
+  copyJson: "Copy as JSON",
   viewAsTable: "View as table",
   time: "Time",
   live: {
@@ -82,6 +85,7 @@ export const en = {
         return "failing";
       case "heartbeats_missing":
         return "missed heartbeats";
+      // A code that this version does not know.
       default:
         return reason.replaceAll("_", " ");
     }
@@ -144,7 +148,11 @@ export const en = {
           "Check its network.",
         ];
       default:
-        return [`${name} gets no requests: ${reason}.`, "We keep trying.", "Look at its events."];
+        return [
+          `${name} is not as usual, and this page does not know the reason: ${reason}.`,
+          "The coordinator sends it requests only while it is routable.",
+          "Reload the page if the coordinator was updated, and look at the machine's events.",
+        ];
     }
   },
   weDo: "What we do:",
@@ -220,16 +228,20 @@ export const en = {
     select: (name: string) => `Select ${name}`,
     selected: (n: number) => `${machines(n)} selected`,
     map: "State of each machine",
-    copyCsv: "Copy as CSV",
+    doing: (done: number, all: number) =>
+      `${done.toLocaleString("en-US")} of ${all.toLocaleString("en-US")} done`,
+    stopHere: "Stop here",
+    andMore: (n: number) => `and ${n.toLocaleString("en-US")} more`,
+    groupBy: "Group by",
+    noGroup: "nothing",
+    groupless: "without",
     partlyDone: (done: number, failed: number) => `${done} done, ${failed} failed`,
   },
   agent: {
     pausedUntil: (moment: string) => `The pause ends by itself: ${moment}.`,
     unknown: "There is no such machine. It may have been forgotten.",
-    rename: "Rename…",
-    labels: "Labels…",
-    notes: "Notes…",
-    capacity: "Capacity…",
+    rename: "Edit…",
+    labels: "Labels",
     drain: "Drain",
     resume: "Resume",
     forget: "Forget…",
@@ -243,13 +255,13 @@ export const en = {
     forgetVerb: (name: string) => `Forget ${name}`,
     forgetMany: (n: number) => `Forget ${machines(n)}`,
     typeToConfirm: (word: string) => `Type ${word} to confirm`,
-    renameTitle: (name: string) => `Rename ${name}`,
+    renameTitle: (name: string) => `Edit ${name}`,
     displayName: "Name",
     displayNameHelp: (machine: string) => `Empty: what the machine calls itself, ${machine}.`,
     labelsHelp: "One per line, such as room=101.",
     notesLabel: "Notes",
     capacityLabel: "Requests at once",
-    capacityHelp: "0: what the agent says.",
+    capacityHelp: "Empty: what the agent says. Requests that run already are not touched.",
     now: "Now",
     gpuLoad: "GPU",
     gpuMemory: "GPU memory",
@@ -323,6 +335,17 @@ export const en = {
     running: "Running",
     history: "History",
     nothingRuns: "Nothing runs.",
+    cancel: "Cancel…",
+    cancelTitle: (name: string) => `Cancel the request for ${name}?`,
+    cancelText: (client: string, agent: string | undefined) =>
+      `The client at ${client} is told that an operator cancelled it. ${
+        agent
+          ? `What ${agent} has written so far is the end of the answer.`
+          : "It leaves the queue."
+      }`,
+    cancelVerb: "Cancel the request",
+    keep: "Let it run",
+    cancelled: (name: string) => `The request for ${name} is cancelled`,
     none: "No requests yet. Try this, or the playground:",
     noMatch: "No request matches.",
     notStored: "Prompts and answers are not stored. The log is in memory and ends with a restart.",
@@ -467,8 +490,9 @@ export const en = {
         return `Two agents front one runtime, at ${happening.address ?? ""}: stop one of them`;
       case "isolation_suspected":
         return `${machines(happening.agents ?? 0)} fell silent at once: this coordinator may be the one that is cut off`;
+      // A kind that this version does not know.
       default:
-        return String(happening.kind);
+        return [name, String(happening.kind).replaceAll("_", " "), why].filter(Boolean).join(": ");
     }
   },
   refusal: (code: string): string =>
@@ -483,6 +507,8 @@ export const en = {
   settings: {
     title: "Settings",
     look: "Look",
+    rate: "Live updates are shown",
+    rates: { fast: "as they come, once a second", slow: "every five seconds" },
     theme: "Theme",
     themes: { system: "as the system", light: "light", dark: "dark" },
     language: "Language",
@@ -490,7 +516,7 @@ export const en = {
     keyboard: "Keyboard",
     shortcuts: "Single-key shortcuts",
     shortcutList:
-      "/ filter · g then o, a, m, r, p, e: pages · p pause · s apply order · ? this page",
+      "/ filter · g then o, a, m, r, p, e: pages · j and k next and previous row, Enter opens it, x selects it · s apply order · p pause · Ctrl K or ⌘K search · ? this page",
     about: "About",
     version: "Version",
     started: "Started",
@@ -517,10 +543,22 @@ export const en = {
     empty: "No figures yet.",
     summary: (name: string, last: string, most: string) => `${name}: now ${last}, at most ${most}.`,
   },
+  search: {
+    title: "Search",
+    open: "Search pages, machines and models",
+    placeholder: "A page, a machine, a model",
+    none: "Nothing found.",
+    page: "page",
+    machine: "machine",
+    model: "model",
+  },
   errors: {
+    forbidden:
+      "You are not allowed to do this. A proxy before the coordinator has refused it: whoever runs that proxy can let you.",
     unreachable: "The coordinator does not answer.",
     brokeOff: "The download broke off.",
-    failed: (why: string) => `This could not be loaded: ${why}`,
+    failed: (why: string, code: string) => `This could not be loaded: ${why} (${code})`,
+    keepsTrying: "What is shown is what was there before. The page tries again by itself.",
     page: "There is no such page.",
   },
   announce: {
