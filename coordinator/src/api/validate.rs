@@ -264,7 +264,10 @@ fn is_hidden(c: char) -> bool {
 mod tests {
     use super::*;
     use ollama_coordinator_common::protocol::runtime::{LoadedModel, ModelDetails};
+    use proptest::prelude::*;
     use rstest::rstest;
+    use serde::Deserialize as _;
+    use serde_json::Value;
 
     fn fields(verdict: Result<(), ApiError>) -> Vec<String> {
         match verdict {
@@ -341,5 +344,80 @@ mod tests {
         };
 
         assert_eq!(fields(patch(&patch_name)), Vec::<String>::new());
+    }
+
+    /// Names that mean something in what agents send, and one that does not.
+    const FIELDS: &str = "\
+        machine_name port ip_address link agent_id session epoch runtime system_info \
+        agent_version ollama_version models loaded_models name details family families \
+        parent_model format parameter_size quantization_level capabilities digest size gpus \
+        driver os cpu metrics cpu_percent seq draining status kind version expires_at \
+        modified_at notes display_name labels capacity hostname x";
+
+    /// Documents whose fields are mostly those of registrations and heartbeats.
+    fn any_document() -> impl Strategy<Value = Value> {
+        let text = prop_oneof![
+            "[a-z0-9:.-]{0,12}",
+            any::<String>(),
+            Just("x".repeat(256)),
+            Just("\u{202e}".to_owned()),
+            Just("00000000-0000-0000-0000-000000000001".to_owned()),
+            Just("10.0.0.1".to_owned()),
+            Just("tunnel".to_owned()),
+            Just("running".to_owned()),
+            Just("ollama".to_owned()),
+        ];
+        let leaf = prop_oneof![
+            4 => text.prop_map(Value::from), 1 => any::<i64>().prop_map(Value::from),
+            1 => any::<f64>().prop_map(Value::from), 1 => any::<bool>().prop_map(Value::from),
+            1 => Just(Value::Null),
+        ];
+        let key = prop::sample::select(FIELDS.split(' ').collect::<Vec<_>>());
+        leaf.prop_recursive(5, 48, 6, move |inner| prop_oneof![
+            1 => prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            4 => prop::collection::vec((key.clone(), inner), 0..8).prop_map(|fields| {
+                Value::Object(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+            }),
+        ])
+    }
+
+    /// Returns the texts and keys of a document that nobody should see on a screen.
+    fn unfit_texts(document: &Value) -> Vec<String> {
+        let is_unfit =
+            |text: &&String| text.chars().any(is_hidden) || text.chars().count() > MAX_NAME;
+        match document {
+            Value::String(text) => Some(text).filter(is_unfit).cloned().into_iter().collect(),
+            Value::Array(items) => items.iter().flat_map(unfit_texts).collect(),
+            Value::Object(fields) => {
+                let keys = fields.keys().filter(is_unfit).cloned();
+                keys.chain(fields.values().flat_map(unfit_texts)).collect()
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => Vec::new(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_passes_can_be_shown(document in any_document(), name in "[a-z]{1,5}") {
+            let mut document = document;
+            if let Value::Object(fields) = &mut document {
+                fields.entry("machine_name").or_insert(name.into());
+            }
+            if let Ok(request) = RegisterRequest::deserialize(&document)
+                && registration(&request).is_ok()
+            {
+                let kept = serde_json::to_value(&request).unwrap();
+                prop_assert_eq!(unfit_texts(&kept), Vec::<String>::new());
+            }
+            if let Ok(request) = HeartbeatRequest::deserialize(&document)
+                && heartbeat(&request).is_ok()
+            {
+                let kept = serde_json::to_value(&request).unwrap();
+                prop_assert_eq!(unfit_texts(&kept), Vec::<String>::new());
+            }
+            if let Ok(request) = PatchAgentRequest::deserialize(&document) {
+                drop(patch(&request));
+            }
+        }
     }
 }
