@@ -19,6 +19,8 @@ const MAX_LABELS: usize = 64;
 const MAX_MODELS: usize = 2_000;
 const MAX_GPUS: usize = 64;
 const MAX_CAPACITY: u32 = 10_000;
+/// What the contract calls `int64`. Beyond it an epoch could not grow any more.
+const MAX_COUNT: u64 = u64::MAX >> 1;
 /// The most words a list such as a model's capabilities may have.
 const MAX_WORDS: usize = 32;
 
@@ -33,6 +35,7 @@ pub fn registration(request: &RegisterRequest) -> Result<(), ApiError> {
     if request.port == 0 {
         rules.broken("port", "must be 1 to 65535");
     }
+    rules.count("epoch", request.epoch);
     rules.optional("ollama_version", request.ollama_version.as_deref());
     rules.optional("agent_version", request.agent_version.as_deref());
     if let Some(report) = &request.runtime {
@@ -58,6 +61,8 @@ pub fn agent_version(told: Option<&str>) -> Result<(), ApiError> {
 /// Checks a heartbeat.
 pub fn heartbeat(request: &HeartbeatRequest) -> Result<(), ApiError> {
     let mut rules = Rules::default();
+    rules.count("epoch", request.epoch);
+    rules.count("seq", request.seq);
     if let Some(report) = &request.runtime {
         rules.report(report);
     }
@@ -106,6 +111,12 @@ impl Rules {
             field: field.into(),
             detail: detail.to_owned(),
         });
+    }
+
+    fn count(&mut self, field: &str, count: Option<u64>) {
+        if count.is_some_and(|count| count > MAX_COUNT) {
+            self.broken(field, "must be at most 9223372036854775807");
+        }
     }
 
     fn name(&mut self, field: &str, text: &str) {
@@ -334,6 +345,18 @@ mod tests {
         };
 
         assert_eq!(fields(heartbeat(&request)), ["metrics.cpu_percent"]);
+    }
+
+    #[test]
+    fn counts_leave_room_to_grow() {
+        let counted = |count| HeartbeatRequest {
+            epoch: Some(count),
+            seq: Some(count),
+            ..HeartbeatRequest::default()
+        };
+
+        assert_eq!(fields(heartbeat(&counted(MAX_COUNT))), Vec::<String>::new());
+        assert_eq!(fields(heartbeat(&counted(MAX_COUNT + 1))), ["epoch", "seq"]);
     }
 
     #[test]

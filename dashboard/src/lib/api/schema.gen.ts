@@ -303,8 +303,6 @@ export interface components {
             history: components["schemas"]["HistorySpan"][];
             /** @description This run of the process. */
             instance_id: components["schemas"]["InstanceId"];
-            /** @description The oldest agent that it understands. */
-            oldest_agent: string;
             /**
              * Format: date-time
              * @description When it started.
@@ -323,7 +321,7 @@ export interface components {
             /** @description The agent. */
             id: components["schemas"]["AgentId"];
             /**
-             * Format: int32
+             * Format: u-int32
              * @description Requests it is serving.
              */
             in_flight: number;
@@ -339,7 +337,7 @@ export interface components {
             /** @description The agent's own version. */
             agent_version?: string | null;
             /**
-             * Format: int32
+             * Format: u-int32
              * @description How many requests it serves at once, when known.
              */
             capacity?: number | null;
@@ -349,14 +347,14 @@ export interface components {
             /** @description Whether it is being emptied. */
             draining: boolean;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Grows with each accepted session.
              */
             epoch: number;
             /** @description Its id. */
             id: components["schemas"]["AgentId"];
             /**
-             * Format: int32
+             * Format: u-int32
              * @description Requests it is serving for this coordinator now.
              */
             in_flight: number;
@@ -385,12 +383,7 @@ export interface components {
             /** @description The runtime's version. */
             ollama_version?: string | null;
             /**
-             * Format: date-time
-             * @description When the pause that its owner made ends by itself, if it does.
-             */
-            paused_until?: string | null;
-            /**
-             * Format: int32
+             * Format: u-int16
              * @description The runtime's port.
              */
             port: number;
@@ -423,12 +416,12 @@ export interface components {
             /** @description Why this agent was picked. */
             choice: components["schemas"]["ChoiceView"];
             /**
-             * Format: int64
+             * Format: u-int64
              * @description How long it took, or has taken so far.
              */
             duration_ms: number;
             /**
-             * Format: int32
+             * Format: u-int16
              * @description The status with which the agent failed.
              */
             failure_status?: number | null;
@@ -439,7 +432,7 @@ export interface components {
              */
             outcome?: string | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description From the request's arrival to the start of this attempt.
              */
             started_after_ms: number;
@@ -453,7 +446,7 @@ export interface components {
             /** @description The policy that picked: `least-loaded`, `round-robin`, `weighted`, `prefix-affinity`. */
             policy: string;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Time in the queue before it.
              */
             queued_ms: number;
@@ -470,14 +463,14 @@ export interface components {
             /** @description What it was called then. */
             agent_name: string;
             /**
-             * Format: int32
+             * Format: u-int32
              * @description How many it serves at once.
              */
             capacity: number;
             /** @description Whether the model fits its free GPU memory, when that is known. */
             fits?: boolean | null;
             /**
-             * Format: int32
+             * Format: u-int32
              * @description The requests it was serving.
              */
             in_flight: number;
@@ -508,7 +501,7 @@ export interface components {
          * @description What went wrong, for programs. Texts may change, codes do not.
          * @enum {string}
          */
-        ErrorCode: "invalid_request" | "address_not_allowed" | "unknown_agent" | "unknown_request" | "wrong_secret" | "duplicate_identity" | "agent_too_old" | "registry_full" | "storage_unavailable" | "payload_too_large" | "request_timeout" | "unsupported_media_type" | "not_found" | "upgrade_required" | "method_not_allowed" | "too_many_requests" | "unavailable" | "internal" | "unrecognised";
+        ErrorCode: "invalid_request" | "address_not_allowed" | "unknown_agent" | "unknown_request" | "wrong_secret" | "duplicate_identity" | "registry_full" | "storage_unavailable" | "payload_too_large" | "request_timeout" | "unsupported_media_type" | "not_found" | "upgrade_required" | "method_not_allowed" | "too_many_requests" | "unavailable" | "internal" | "unrecognised";
         /**
          * @description One frame of the event stream. Readers ignore types and fields they do not know.
          *
@@ -522,7 +515,7 @@ export interface components {
             /** @description Which coordinator run this is. */
             instance_id: components["schemas"]["InstanceId"];
             /**
-             * Format: int64
+             * Format: u-int64
              * @description The number of the last frame that this covers.
              */
             seq: number;
@@ -539,7 +532,7 @@ export interface components {
             /** @description The whole agent as it is now. */
             agent: components["schemas"]["AgentView"];
             /**
-             * Format: int64
+             * Format: u-int64
              * @description The number of this frame.
              */
             seq: number;
@@ -549,7 +542,7 @@ export interface components {
             /** @description Its id. */
             id: components["schemas"]["AgentId"];
             /**
-             * Format: int64
+             * Format: u-int64
              * @description The number of this frame.
              */
             seq: number;
@@ -559,7 +552,7 @@ export interface components {
             /** @description What. */
             happening: components["schemas"]["Happening"];
             /**
-             * Format: int64
+             * Format: u-int64
              * @description The number of this frame.
              */
             seq: number;
@@ -571,7 +564,7 @@ export interface components {
             /** @description The agents whose load has changed; at most a thousand, the others follow. */
             loads: components["schemas"]["AgentLoad"][];
             /**
-             * Format: int64
+             * Format: u-int64
              * @description The number of this frame.
              */
             seq: number;
@@ -622,7 +615,7 @@ export interface components {
             /** @description Driver version, when known. */
             driver?: string | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Bytes of its own memory, when known.
              */
             memory_bytes?: number | null;
@@ -646,7 +639,7 @@ export interface components {
             /** @description What. */
             kind: components["schemas"]["HappeningKind"];
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Grows by one from happening to happening of one coordinator run.
              */
             number: number;
@@ -663,15 +656,14 @@ export interface components {
             /** @description True while the agent finishes its work before it leaves. */
             draining?: boolean | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description The epoch granted at registration.
              */
             epoch?: number | null;
             metrics?: components["schemas"]["Metrics"] | null;
-            paused?: components["schemas"]["Paused"] | null;
             runtime?: components["schemas"]["RuntimeReport"] | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Counts the heartbeats of this session; a lower one than the last is ignored.
              */
             seq?: number | null;
@@ -682,7 +674,7 @@ export interface components {
             /** @description Which coordinator run answered. */
             coordinator: components["schemas"]["CoordinatorIdentity"];
             /**
-             * Format: int64
+             * Format: u-int64
              * @description The agent's epoch.
              */
             epoch: number;
@@ -697,12 +689,12 @@ export interface components {
         /** @description How finely something is remembered, and for how long. */
         HistorySpan: {
             /**
-             * Format: int64
+             * Format: u-int64
              * @description How long.
              */
             length_ms: number;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description From one moment to the next.
              */
             step_ms: number;
@@ -715,7 +707,7 @@ export interface components {
              */
             end?: string | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description How long is remembered.
              */
             length_ms: number;
@@ -724,7 +716,7 @@ export interface components {
                 [key: string]: (number | null)[];
             };
             /**
-             * Format: int64
+             * Format: u-int64
              * @description From one moment to the next.
              */
             step_ms: number;
@@ -737,12 +729,12 @@ export interface components {
         /** @description The cadence the coordinator asks for. */
         LeaseTerms: {
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Milliseconds until the next heartbeat is due.
              */
             heartbeat_interval_ms: number;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Milliseconds of silence after which the agent counts as offline.
              */
             ttl_ms: number;
@@ -766,7 +758,7 @@ export interface components {
         /** @description A model in a runtime's memory. */
         LoadedModel: {
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Tokens of context it was loaded with.
              */
             context_length?: number | null;
@@ -775,12 +767,12 @@ export interface components {
             /** @description Full name with tag. */
             name: string;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Bytes of memory it takes in all.
              */
             size?: number | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Bytes of it in GPU memory.
              */
             size_vram?: number | null;
@@ -793,7 +785,7 @@ export interface components {
              */
             cpu_percent?: number | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Bytes of GPU memory in use, over all GPUs.
              */
             gpu_memory_used_bytes?: number | null;
@@ -808,7 +800,7 @@ export interface components {
              */
             gpu_temperature_celsius?: number | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Bytes of main memory in use.
              */
             memory_used_bytes?: number | null;
@@ -825,7 +817,7 @@ export interface components {
             /** @description Full name with tag, such as `llama3.2:latest`. */
             name: string;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Bytes on disk.
              */
             size?: number | null;
@@ -848,7 +840,7 @@ export interface components {
         /** @description `PATCH /api/agents/{id}`: what the operator may change. An absent field stays as it is. */
         PatchAgentRequest: {
             /**
-             * Format: int32
+             * Format: u-int32
              * @description How many requests it is given at once, 0 to 10000; 0 leaves it to what the agent says.
              */
             capacity?: number | null;
@@ -863,14 +855,6 @@ export interface components {
             /** @description Notes; empty takes them away. */
             notes?: string | null;
         };
-        /** @description The agent is paused on its machine: it is to get no requests until a message comes without this. */
-        Paused: {
-            /**
-             * Format: int64
-             * @description Milliseconds until it ends by itself; absent: when somebody there ends it.
-             */
-            remaining_ms?: number | null;
-        };
         /** @description One error, as `application/problem+json`. */
         Problem: {
             /** @description The kind of problem, for programs. */
@@ -882,7 +866,7 @@ export interface components {
             /** @description Names the request in the coordinator's log. */
             request_id: components["schemas"]["RequestId"];
             /**
-             * Format: int32
+             * Format: u-int16
              * @description The HTTP status.
              */
             status: number;
@@ -927,7 +911,7 @@ export interface components {
             agent_version?: string | null;
             cloned_from?: components["schemas"]["AgentId"] | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description The last epoch the agent was granted, so that a restored backup cannot reuse it.
              */
             epoch?: number | null;
@@ -939,9 +923,8 @@ export interface components {
             machine_name: string;
             /** @description The runtime's version, when known. */
             ollama_version?: string | null;
-            paused?: components["schemas"]["Paused"] | null;
             /**
-             * Format: int32
+             * Format: u-int16
              * @description The runtime's port.
              */
             port?: number;
@@ -954,7 +937,7 @@ export interface components {
             /** @description Which coordinator run answered. */
             coordinator: components["schemas"]["CoordinatorIdentity"];
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Grows with each accepted session.
              */
             epoch: number;
@@ -986,29 +969,29 @@ export interface components {
             /** @description The tries at agents, in order. */
             attempts: components["schemas"]["AttemptView"][];
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Bytes of the answer's body, at the end.
              */
             bytes?: number | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Chunks of the answer's body, at the end.
              */
             chunks?: number | null;
             /** @description Where it came from. */
             client: string;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Tokens of the answer, as the runtime counted them.
              */
             completion_tokens?: number | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description From its arrival to its end, or until now.
              */
             duration_ms: number;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description From its arrival to the first byte of the answer.
              */
             first_byte_ms?: number | null;
@@ -1031,13 +1014,13 @@ export interface components {
             /** @description Its position in the queue while it waits: 1 is next. */
             position?: number | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Tokens of the prompt, as the runtime counted them.
              */
             prompt_tokens?: number | null;
             protocol?: components["schemas"]["Protocol"] | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Time in the queue.
              */
             queue_ms: number;
@@ -1049,7 +1032,7 @@ export interface components {
             /** @description How far it has come. */
             state: components["schemas"]["RequestState"];
             /**
-             * Format: int32
+             * Format: u-int16
              * @description The HTTP status that the client got.
              */
             status?: number | null;
@@ -1070,7 +1053,7 @@ export interface components {
             /** @description The models it can serve, sorted by name. */
             models?: components["schemas"]["Model"][];
             /**
-             * Format: int32
+             * Format: u-int32
              * @description How many requests it serves at once, when it told.
              */
             slots?: number | null;
@@ -1105,14 +1088,14 @@ export interface components {
             /** @description Processor name. */
             cpu?: string | null;
             /**
-             * Format: int32
+             * Format: u-int32
              * @description Logical processors.
              */
             cpu_cores?: number | null;
             /** @description The GPUs; absent when the system could not tell, empty when it said there are none. */
             gpus?: components["schemas"]["Gpu"][] | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Bytes of main memory.
              */
             memory_bytes?: number | null;
@@ -1123,7 +1106,7 @@ export interface components {
          * @description Why an agent gets no requests.
          * @enum {string}
          */
-        UnroutableReason: "offline" | "draining" | "paused" | "unverified" | "unreachable" | "no_tunnel" | "runtime_not_answering" | "ejected";
+        UnroutableReason: "offline" | "draining" | "unverified" | "unreachable" | "no_tunnel" | "runtime_not_answering" | "ejected";
     };
     responses: never;
     parameters: never;
@@ -1190,7 +1173,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1232,7 +1215,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `wrong_secret` */
@@ -1241,7 +1224,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `duplicate_identity`: make a new id */
@@ -1250,7 +1233,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Too large */
@@ -1259,7 +1242,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Not durable, nothing changed */
@@ -1268,7 +1251,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1299,7 +1282,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `unknown_agent` */
@@ -1308,7 +1291,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1331,13 +1314,22 @@ export interface operations {
                 };
                 content?: never;
             };
+            /** @description Invalid */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `unknown_agent` */
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Not durable, nothing changed */
@@ -1346,7 +1338,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1381,7 +1373,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `unknown_agent` */
@@ -1390,7 +1382,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Not durable, nothing changed */
@@ -1399,7 +1391,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1434,7 +1426,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `wrong_secret` */
@@ -1443,7 +1435,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `unknown_agent`: register again */
@@ -1452,7 +1444,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `duplicate_identity`: make a new id */
@@ -1461,7 +1453,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1487,13 +1479,22 @@ export interface operations {
                 };
                 content?: never;
             };
+            /** @description Invalid */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `wrong_secret` */
             403: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `unknown_agent` */
@@ -1502,7 +1503,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Not durable, nothing changed */
@@ -1511,7 +1512,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1543,7 +1544,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `wrong_secret` */
@@ -1552,7 +1553,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `unknown_agent`: register this session first */
@@ -1561,7 +1562,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `duplicate_identity`: make a new id */
@@ -1570,7 +1571,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `upgrade_required` */
@@ -1579,7 +1580,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1611,7 +1612,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1643,7 +1644,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1675,7 +1676,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1709,7 +1710,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1769,7 +1770,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1801,7 +1802,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
