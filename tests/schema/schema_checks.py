@@ -34,7 +34,8 @@ def main(options):
                    "--checks", ",".join(CHECKS), *options]
         for path in ENDLESS:
             command += ["--exclude-path", path]
-        run = subprocess.run(command, env={"PATH": os.environ["PATH"], "HOME": str(fleet.home)},
+        run = subprocess.run(command, cwd=fleet.home,
+                             env={"PATH": os.environ["PATH"], "HOME": str(fleet.home)},
                              capture_output=True, text=True, timeout=300, check=False)
         print(run.stdout, run.stderr, sep="")
         still_answers(fleet.url)
