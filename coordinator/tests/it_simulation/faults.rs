@@ -299,7 +299,7 @@ impl World {
         machine.serve(version);
         let process = machine.process.as_ref();
         if process.is_some_and(|process| process.ledger.is_urgent(&machine.runtime)) {
-            self.interrupt(index, SessionEvent::ReportChanged);
+            self.interrupt(index, SessionEvent::News);
         }
     }
 

@@ -189,6 +189,7 @@ impl Machine {
             ollama_version: None,
             runtime: Some(self.runtime.clone()),
             system_info: None,
+            paused: None,
             agent_version: None,
         }))
     }

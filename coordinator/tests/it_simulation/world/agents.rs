@@ -186,7 +186,7 @@ impl World {
         let process = self.machines[index].process.as_mut()?;
         process.waits_for = WaitsFor::Time;
         if process.tells_news() && process.ledger.is_urgent(&runtime) {
-            return Some(SessionEvent::ReportChanged);
+            return Some(SessionEvent::News);
         }
         let has_failed = matches!(process.session, Session::Registered(r) if r.failures > 0);
         if !(self.sabotage == Sabotage::FaintHearts && has_failed) {

@@ -86,7 +86,7 @@ impl World {
         let id = process.id;
         self.schedule(self.now + again, Event::Dials(id));
         if is_refusal {
-            self.interrupt(index, SessionEvent::TunnelChanged);
+            self.interrupt(index, SessionEvent::News);
         }
     }
 

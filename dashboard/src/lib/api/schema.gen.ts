@@ -303,6 +303,8 @@ export interface components {
             history: components["schemas"]["HistorySpan"][];
             /** @description This run of the process. */
             instance_id: components["schemas"]["InstanceId"];
+            /** @description The oldest agent that it understands. */
+            oldest_agent: string;
             /**
              * Format: date-time
              * @description When it started.
@@ -382,6 +384,11 @@ export interface components {
             notes?: string | null;
             /** @description The runtime's version. */
             ollama_version?: string | null;
+            /**
+             * Format: date-time
+             * @description When the pause that its owner made ends by itself, if it does.
+             */
+            paused_until?: string | null;
             /**
              * Format: u-int16
              * @description The runtime's port.
@@ -501,7 +508,7 @@ export interface components {
          * @description What went wrong, for programs. Texts may change, codes do not.
          * @enum {string}
          */
-        ErrorCode: "invalid_request" | "address_not_allowed" | "unknown_agent" | "unknown_request" | "wrong_secret" | "duplicate_identity" | "registry_full" | "storage_unavailable" | "payload_too_large" | "request_timeout" | "unsupported_media_type" | "not_found" | "upgrade_required" | "method_not_allowed" | "too_many_requests" | "unavailable" | "internal" | "unrecognised";
+        ErrorCode: "invalid_request" | "address_not_allowed" | "unknown_agent" | "unknown_request" | "wrong_secret" | "duplicate_identity" | "agent_too_old" | "registry_full" | "storage_unavailable" | "payload_too_large" | "request_timeout" | "unsupported_media_type" | "not_found" | "upgrade_required" | "method_not_allowed" | "too_many_requests" | "unavailable" | "internal" | "unrecognised";
         /**
          * @description One frame of the event stream. Readers ignore types and fields they do not know.
          *
@@ -661,6 +668,7 @@ export interface components {
              */
             epoch?: number | null;
             metrics?: components["schemas"]["Metrics"] | null;
+            paused?: components["schemas"]["Paused"] | null;
             runtime?: components["schemas"]["RuntimeReport"] | null;
             /**
              * Format: u-int64
@@ -855,6 +863,11 @@ export interface components {
             /** @description Notes; empty takes them away. */
             notes?: string | null;
         };
+        /** @description The agent is paused on its machine: it is to get no requests until a message comes without this. */
+        Paused: {
+            /** @description Milliseconds until it ends by itself; absent: when somebody there ends it. */
+            remaining_ms?: number | null;
+        };
         /** @description One error, as `application/problem+json`. */
         Problem: {
             /** @description The kind of problem, for programs. */
@@ -923,6 +936,7 @@ export interface components {
             machine_name: string;
             /** @description The runtime's version, when known. */
             ollama_version?: string | null;
+            paused?: components["schemas"]["Paused"] | null;
             /**
              * Format: u-int16
              * @description The runtime's port.
@@ -1106,7 +1120,7 @@ export interface components {
          * @description Why an agent gets no requests.
          * @enum {string}
          */
-        UnroutableReason: "offline" | "draining" | "unverified" | "unreachable" | "no_tunnel" | "runtime_not_answering" | "ejected";
+        UnroutableReason: "offline" | "draining" | "paused" | "unverified" | "unreachable" | "no_tunnel" | "runtime_not_answering" | "ejected";
     };
     responses: never;
     parameters: never;
