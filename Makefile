@@ -3,8 +3,14 @@
 
 CARGO_DENY := .cache/tools/cargo-deny-0.20.2/bin/cargo-deny
 CARGO_MACHETE := .cache/tools/cargo-machete-0.9.2/bin/cargo-machete
+CARGO_FUZZ := .cache/tools/cargo-fuzz-0.13.2/bin/cargo-fuzz
+CARGO_MUTANTS := .cache/tools/cargo-mutants-27.1.0/bin/cargo-mutants
 
-.PHONY: help dashboard run test lint fmt package bench faults soak bless deny
+SIMULATION_SEEDS ?= 10000
+FUZZ_SECONDS ?= 60
+MUTANTS ?= --file coordinator/src/registry/lease.rs --file coordinator/src/proxy/retry.rs
+
+.PHONY: help dashboard run test lint fmt package bench faults soak simulate fuzz mutants bless deny
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-11s%s\n", $$1, $$2 }' Makefile
@@ -51,6 +57,20 @@ soak: ## half an hour of load, kills and restarts: does anything grow? (SOAK=300
 	cargo build --workspace --bins
 	OLLAMA_COORDINATOR_SOAK=$(SOAK) OLLAMA_COORDINATOR_CROWD=300 \
 		cargo test --package ollama-coordinator --test it -- --nocapture soak::
+
+simulate: ## simulated worlds around the real registry and session rules, 10,000 seeds
+	SIMULATION_SEEDS=$(SIMULATION_SEEDS) cargo test --release --package ollama-coordinator \
+		--test it_simulation -- --nocapture
+
+fuzz: $(CARGO_FUZZ) ## look for inputs that break parsers, a minute each (needs a nightly compiler)
+	for target in registry_file control_messages request_body names; do \
+		mkdir -p fuzz/found/$$target && PATH=$(abspath $(dir $(CARGO_FUZZ))):$$PATH \
+		cargo +nightly fuzz run --sanitizer none $$target fuzz/found/$$target \
+			fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 || exit 1; \
+	done
+
+mutants: $(CARGO_MUTANTS) ## break the lease and retry rules in every small way: which tests notice
+	PATH=$(abspath $(dir $(CARGO_MUTANTS))):$$PATH cargo mutants --output target $(MUTANTS)
 
 bless: ## accept what has changed in snapshots and generated files
 	INSTA_UPDATE=always OLLAMA_COORDINATOR_BLESS=1 cargo test --workspace

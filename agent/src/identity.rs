@@ -182,3 +182,44 @@ fn set_aside(path: &Path) -> Result<PathBuf, IdentityError> {
         .map_err(|source| IdentityError::new("set aside", path, source))?;
     Ok(evidence)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn damaged_file_is_read_as_it_was_or_kept_beside_a_new_identity(
+            edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let state_dir = tempfile::tempdir().unwrap();
+            let first = Identity::open(state_dir.path()).unwrap();
+            let path = state_dir.path().join(FILE);
+            let mut damaged = std::fs::read(&path).unwrap();
+            for (at, byte) in edits {
+                *at.get_mut(&mut damaged) = byte;
+            }
+            damaged.truncate(cut.index(damaged.len()) + 1);
+            std::fs::write(&path, &damaged).unwrap();
+
+            let found = Identity::open(state_dir.path()).unwrap();
+
+            let names = std::fs::read_dir(state_dir.path()).unwrap();
+            let paths = names.map(|entry| entry.unwrap().path());
+            let evidence: Vec<_> = paths.filter(|other| *other != path).collect();
+            match evidence.as_slice() {
+                [] => prop_assert_eq!(std::fs::read(&path).unwrap(), damaged),
+                [evidence] => {
+                    prop_assert_ne!(found.agent_id, first.agent_id);
+                    prop_assert_eq!(std::fs::read(evidence).unwrap(), damaged);
+                }
+                more => prop_assert!(false, "{:?}", more),
+            }
+            let again = Identity::open(state_dir.path()).unwrap();
+            prop_assert_eq!(again.agent_id, found.agent_id);
+        }
+    }
+}

@@ -25,7 +25,8 @@ pub mod pause;
 mod platform;
 mod runtime;
 pub mod service;
-mod session;
+#[doc(hidden)]
+pub mod session;
 pub mod settings;
 pub mod status;
 pub mod system;

@@ -2,9 +2,10 @@
 
 mod clock;
 mod conversation;
-mod machine;
+pub mod ledger;
+pub mod machine;
 mod narrator;
-mod state;
+pub mod state;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use http::Uri;
 use url::Url;
 
 /// Where a server is: `http://host:port`, with an optional path in front of every route.
@@ -22,12 +23,12 @@ impl BaseUrl {
             text: text.to_owned(),
             why,
         };
-        let with_scheme = if text.contains("://") {
-            text.to_owned()
-        } else {
-            format!("http://{text}")
-        };
-        let url = Url::parse(&with_scheme).map_err(|_source| invalid("it is not a URL"))?;
+        let (scheme, rest) = text
+            .trim()
+            .split_once("://")
+            .unwrap_or(("http", text.trim()));
+        let read = |scheme| Url::parse(&format!("{scheme}://{rest}"));
+        let url = read(scheme).map_err(|_source| invalid("it is not a URL"))?;
         match url.scheme() {
             "http" => {}
             "https" => return Err(invalid("https is not supported yet, use http")),
@@ -41,23 +42,22 @@ impl BaseUrl {
         }
         let host = url.host_str().filter(|host| !host.is_empty());
         let host = host.ok_or_else(|| invalid("it names no host"))?.to_owned();
-        let authority = with_scheme.split("://").nth(1).unwrap_or_default();
-        let says_port_80 = authority
-            .split('/')
-            .next()
-            .unwrap_or_default()
-            .ends_with(":80");
-        let port = url
-            .port()
-            .unwrap_or(if says_port_80 { 80 } else { default_port });
+        // A URL does not tell its scheme's own port from none; that of another scheme does.
+        let other = read("https").ok().and_then(|url| url.port());
+        let port = url.port().or(other).unwrap_or(default_port);
         if port == 0 {
             return Err(invalid("port 0 cannot be dialled"));
         }
-        Ok(Self {
+        let base = Self {
             host,
             port,
             prefix: url.path().trim_end_matches('/').to_owned(),
-        })
+        };
+        // What a URL may contain is more than what can be asked for.
+        match base.to_string().parse::<Uri>() {
+            Ok(_) => Ok(base),
+            Err(_unusable) => Err(invalid("it has characters that no request can carry")),
+        }
     }
 
     /// Makes the URL of a known address.
@@ -106,6 +106,7 @@ pub struct InvalidBaseUrl {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use rstest::rstest;
 
     #[rstest]
@@ -126,9 +127,42 @@ mod tests {
     #[case("http://user:pw@hub", "password does not belong")]
     #[case("http://hub?x=1", "query or fragment")]
     #[case("http://hub:0", "port 0")]
+    #[case("http://{hub}", "no request can carry")]
     fn unusable_urls_say_why(#[case] text: &str, #[case] why: &str) {
         let error = BaseUrl::parse(text, 11400).unwrap_err().to_string();
 
         assert!(error.contains(why), "{error}");
+    }
+
+    /// Texts that look like URLs, and some that do not.
+    fn any_url() -> impl Strategy<Value = String> {
+        let likely = "(http|HTTP|ws|https)?(://)?[a-zA-Z0-9.\\[\\]:%_-]{0,20}(:[0-9]{1,6})?[/\\\\a-z?#% ]{0,8}";
+        prop_oneof![3 => likely, 1 => "\\PC{0,40}", 1 => any::<String>()]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_read_can_be_dialled_and_reads_the_same_again(
+            text in any_url(), default_port in 1_u16..,
+        ) {
+            if let Ok(url) = BaseUrl::parse(&text, default_port) {
+                let again = BaseUrl::parse(&url.to_string(), 1).unwrap();
+                prop_assert_eq!(&again, &url, "{:?}", text);
+                prop_assert!(url.to_string().parse::<http::Uri>().is_ok(), "{}", url);
+            }
+        }
+
+        #[test]
+        fn port_that_is_written_is_the_one_that_is_used(
+            port in prop_oneof![Just(80_u16), Just(443), 1_u16..], zeros in 0_usize..3,
+            scheme in prop::sample::select(vec!["", "http://", "HTTP://"]),
+            around in prop::sample::select(vec![("", ""), (" ", "\n"), ("", "/"), ("", "\\fleet")]),
+        ) {
+            let zeros = "0".repeat(zeros);
+            let (before, after) = around;
+            let text = format!("{before}{scheme}gpu-hub:{zeros}{port}{after}");
+
+            prop_assert_eq!(BaseUrl::parse(&text, 11400).map(|url| url.port).ok(), Some(port), "{}", text);
+        }
     }
 }

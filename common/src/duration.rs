@@ -23,6 +23,7 @@ pub struct InvalidDuration(String);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use rstest::rstest;
 
     #[rstest]
@@ -46,5 +47,17 @@ mod tests {
     #[case("99999999999999999999s")]
     fn nonsense_is_refused(#[case] text: &str) {
         assert!(parse(text).is_err(), "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in prop_oneof!["-?[0-9.e]{0,12} ?(ms|s|m|h|d|y)?", any::<String>()]) {
+            drop(parse(&text));
+        }
+
+        #[test]
+        fn what_is_written_is_what_is_read(ms in 0_u64..10_000_000_000) {
+            prop_assert_eq!(parse(&format!("{ms}ms")).unwrap(), Duration::from_millis(ms));
+        }
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use ollama_coordinator_common::id::AgentId;
+#[cfg(not(test))]
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -23,6 +24,8 @@ mod doubt;
 pub mod ejection;
 pub mod facts;
 mod fleet;
+#[cfg(test)]
+mod interleaved;
 pub mod permit;
 pub mod policy;
 pub mod queue;
@@ -30,6 +33,8 @@ pub mod speed;
 pub mod state;
 
 use facts::AgentFacts;
+#[cfg(test)]
+use interleaved::Mutex;
 use permit::{Outcome, Pace, Permit};
 use policy::Policy;
 use queue::TicketId;

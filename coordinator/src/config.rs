@@ -168,3 +168,29 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn no_value_of_a_setting_makes_it_panic(
+            flag in any::<prop::sample::Index>(),
+            value in prop_oneof!["-?[0-9.]{0,8}(ms|s|m|h|)", "[a-z0-9.:/=,]{0,20}", any::<String>()],
+        ) {
+            let command = Cli::command();
+            let flags: Vec<_> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+            let flag = flag.get(&flags);
+
+            let parsed = Cli::try_parse_from(["ollama-coordinator", &format!("--{flag}={value}")]);
+
+            if let Ok(cli) = parsed {
+                drop(cli.config.validate());
+            }
+        }
+    }
+}

@@ -216,10 +216,7 @@ impl Registry {
         secret: Option<SecretHash>,
         session: SessionId,
     ) -> Result<(), TunnelError> {
-        let mut table = self.0.table.lock();
-        let allowed = table.may_open_tunnel(id, secret, session, Moment::now());
-        self.tell_unlocking(table);
-        allowed
+        self.0.table.lock().may_open_tunnel(id, secret, session)
     }
 
     /// Takes a tunnel into use, and returns the one that it replaces.
@@ -360,8 +357,8 @@ impl Registry {
     }
 
     /// Gives every online agent a fresh lease after the coordinator itself was away.
-    pub fn restart_leases(&self) {
-        self.0.table.lock().restart_leases(Instant::now());
+    pub fn restart_leases(&self, away: Duration) {
+        self.0.table.lock().restart_leases(Instant::now(), away);
     }
 
     /// Saves what has changed without having to be durable at once, such as the times last seen.

@@ -83,6 +83,7 @@ fn one_line(text: &str) -> String {
 mod tests {
     use super::*;
     use http::{HeaderMap, HeaderValue, StatusCode};
+    use proptest::prelude::*;
     use rstest::rstest;
     use serde_json::json;
 
@@ -167,5 +168,23 @@ mod tests {
             matches!(gateway, CoordinatorError::Busy { .. }),
             "{gateway:?}"
         );
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_makes_it_panic_or_fills_more_than_one_line(
+            status in 100_u16..1_000, code in "[a-z_]{0,20}", detail in any::<String>(),
+            body in prop::option::of(any::<String>()),
+        ) {
+            let answer = match body {
+                Some(body) => answer(status, "text/html", body),
+                None => problem(status, &code, &detail),
+            };
+
+            let shown = crate::error_chain(&refusal(&answer));
+
+            prop_assert!(!shown.chars().any(char::is_control), "{shown:?}");
+            prop_assert!(shown.chars().count() < 700, "{shown}");
+        }
     }
 }

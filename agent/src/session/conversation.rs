@@ -1,5 +1,4 @@
-//! What was said to the coordinator and what it acknowledged, so that each message says only
-//! what is new.
+//! Speaks for this process to the coordinator.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -7,16 +6,17 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ollama_coordinator_common::base_url::BaseUrl;
-use ollama_coordinator_common::id::{AgentId, InstanceId, SessionId};
-use ollama_coordinator_common::protocol::heartbeat::{HeartbeatRequest, HeartbeatResponse};
+use ollama_coordinator_common::id::{AgentId, SessionId};
+use ollama_coordinator_common::protocol::heartbeat::HeartbeatRequest;
 use ollama_coordinator_common::protocol::pause::Paused;
 use ollama_coordinator_common::protocol::register::{LeaseTerms, RegisterRequest};
-use ollama_coordinator_common::protocol::runtime::{RuntimeKind, RuntimeReport, RuntimeStatus};
+use ollama_coordinator_common::protocol::runtime::{RuntimeKind, RuntimeReport};
 use ollama_coordinator_common::protocol::system::{Metrics, SystemInfo};
 use ollama_coordinator_common::protocol::view::{AgentView, UnroutableReason};
 use ollama_coordinator_common::secret::AgentSecret;
 use tokio::sync::watch;
 
+use super::ledger::Ledger;
 use super::state::Coordinator;
 use crate::config::{Advertised, Config, Link};
 use crate::coordinator::{CoordinatorClient, CoordinatorError};
@@ -35,14 +35,8 @@ pub(super) struct Conversation {
     is_proxied: bool,
     register_timeout: Duration,
     system_info: Option<SystemInfo>,
-    session: SessionId,
-    epoch: Option<u64>,
-    seq: u64,
-    coordinator: Option<InstanceId>,
     local_ip: Option<IpAddr>,
-    acknowledged: Option<RuntimeReport>,
-    /// A restarted coordinator gets the whole report with the next heartbeat, which is spread.
-    owes_whole_report: bool,
+    ledger: Ledger,
 }
 
 /// What a heartbeat may say.
@@ -82,13 +76,8 @@ impl Conversation {
             link: config.link,
             register_timeout: config.timing.register,
             system_info: None,
-            session: SessionId::new(),
-            epoch: None,
-            seq: 0,
-            coordinator: None,
             local_ip: None,
-            acknowledged: None,
-            owes_whole_report: false,
+            ledger: Ledger::new(SessionId::new()),
         }
     }
 
@@ -98,7 +87,11 @@ impl Conversation {
 
     /// Returns who talks: the id, what proves it, and the session.
     pub(super) fn speaker(&self) -> (AgentId, &AgentSecret, SessionId) {
-        (self.identity.agent_id, &self.identity.secret, self.session)
+        (
+            self.identity.agent_id,
+            &self.identity.secret,
+            self.ledger.session(),
+        )
     }
 
     /// Returns how many seconds the coordinator's clock is ahead, as it said last.
@@ -133,8 +126,8 @@ impl Conversation {
             ip_address,
             link: self.link.kind(),
             agent_id: Some(self.identity.agent_id),
-            session: Some(self.session),
-            epoch: self.epoch,
+            session: Some(self.ledger.session()),
+            epoch: self.ledger.epoch(),
             cloned_from: self.identity.cloned_from,
             system_info: self.system_info.clone(),
             runtime: report.clone(),
@@ -146,11 +139,9 @@ impl Conversation {
             .client
             .register(secret, &request, self.register_timeout)
             .await?;
-        self.epoch = Some(granted.epoch);
-        self.coordinator = Some(granted.coordinator.instance_id);
         self.local_ip = Some(local_ip);
-        self.acknowledged = report;
-        self.owes_whole_report = false;
+        let instance = granted.coordinator.instance_id;
+        self.ledger.granted(granted.epoch, instance, report);
         tracing::debug!(epoch = granted.epoch, lease = ?granted.lease, "Registration was accepted");
         Ok(granted.lease)
     }
@@ -177,46 +168,24 @@ impl Conversation {
         if self.local_ip != Some(local_ip) {
             return Ok(Beat::AddressChanged);
         }
-        self.seq += 1;
-        let is_news = |report: &RuntimeReport| self.acknowledged.as_ref() != Some(report);
-        let report = news.report.filter(is_news);
         let request = HeartbeatRequest {
-            session: Some(self.session),
-            epoch: self.epoch,
-            seq: Some(self.seq),
-            draining: None,
             paused: news.paused,
-            runtime: report.clone(),
             metrics: news.metrics,
+            ..self.ledger.heartbeat(news.report)
         };
         let credentials = (self.identity.agent_id, &self.identity.secret);
         let renewed = self
             .client
             .heartbeat(credentials, &request, timeout)
             .await?;
-        if report.is_some() {
-            self.acknowledged = report;
-            self.owes_whole_report = false;
-        }
-        Ok(self.renewed(&renewed))
-    }
-
-    fn renewed(&mut self, renewed: &HeartbeatResponse) -> Beat {
-        self.epoch = Some(renewed.epoch);
-        let instance = Some(renewed.coordinator.instance_id);
-        let coordinator = if self.coordinator == instance {
-            Coordinator::Same
-        } else {
-            self.coordinator = instance;
-            self.acknowledged = None;
-            self.owes_whole_report = true;
-            Coordinator::Restarted
-        };
-        Beat::Renewed {
+        let instance = renewed.coordinator.instance_id;
+        Ok(Beat::Renewed {
             terms: renewed.lease,
-            coordinator,
+            coordinator: self
+                .ledger
+                .renewed(renewed.epoch, instance, request.runtime),
             unroutable: renewed.reason,
-        }
+        })
     }
 
     /// Resolves when the runtime's report has news that should not wait for the next heartbeat.
@@ -224,9 +193,9 @@ impl Conversation {
         let is_news = |report: &Option<RuntimeReport>| {
             report
                 .as_ref()
-                .is_some_and(|report| is_urgent(self.acknowledged.as_ref(), report))
+                .is_some_and(|report| self.ledger.is_urgent(report))
         };
-        if self.owes_whole_report || runtime.wait_for(is_news).await.is_err() {
+        if runtime.wait_for(is_news).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -252,16 +221,13 @@ impl Conversation {
             );
         }
         self.identity = identity;
-        self.session = SessionId::new();
-        self.epoch = None;
-        self.seq = 0;
-        self.acknowledged = None;
+        self.ledger = Ledger::new(SessionId::new());
     }
 
     pub(super) async fn say_goodbye(&mut self, timeout: Duration) -> Result<(), CoordinatorError> {
         let credentials = (self.identity.agent_id, &self.identity.secret);
         self.client
-            .say_goodbye(credentials, self.session, timeout)
+            .say_goodbye(credentials, self.ledger.session(), timeout)
             .await
     }
 }
@@ -289,18 +255,9 @@ fn reached_at(runtime: &BaseUrl, local_ip: IpAddr) -> IpAddr {
     }
 }
 
-/// News about what can be served is urgent; about what is in memory it is not.
-fn is_urgent(acknowledged: Option<&RuntimeReport>, report: &RuntimeReport) -> bool {
-    match acknowledged {
-        Some(known) => !known.serves_the_same_as(report),
-        None => report.status == RuntimeStatus::Running,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ollama_coordinator_common::protocol::runtime::{LoadedModel, Model};
     use rstest::rstest;
 
     #[rstest]
@@ -323,35 +280,5 @@ mod tests {
         let address = reached_at(&runtime, local_ip.parse().unwrap());
 
         assert_eq!(address, expected.parse::<IpAddr>().unwrap());
-    }
-
-    #[test]
-    fn only_what_changes_routing_is_urgent() {
-        let known = RuntimeReport {
-            status: RuntimeStatus::Running,
-            models: vec![Model::named("a")],
-            ..RuntimeReport::default()
-        };
-        let loaded = LoadedModel {
-            name: "a".to_owned(),
-            size: None,
-            size_vram: None,
-            expires_at: None,
-            context_length: None,
-        };
-        let busier = RuntimeReport {
-            loaded_models: vec![loaded],
-            ..known.clone()
-        };
-        let grown = RuntimeReport {
-            models: vec![Model::named("a"), Model::named("b")],
-            ..known.clone()
-        };
-
-        assert!(!is_urgent(Some(&known), &busier));
-        assert!(is_urgent(Some(&known), &grown));
-        assert!(is_urgent(Some(&known), &RuntimeReport::default()));
-        assert!(is_urgent(None, &known));
-        assert!(!is_urgent(None, &RuntimeReport::default()));
     }
 }

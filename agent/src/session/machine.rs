@@ -23,19 +23,19 @@ const LONGEST_REJOIN_SPREAD: Duration = Duration::from_secs(10);
 
 /// The operator's and the product's policy.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rules {
+pub struct Rules {
     /// Delays between attempts to register, and between heartbeats once the lease has run out.
-    pub(super) backoff: Backoff,
+    pub backoff: Backoff,
     /// The delay after a refusal that another try does not cure.
-    pub(super) refused_retry: Duration,
+    pub refused_retry: Duration,
     /// How many failed attempts to register in a row end the session.
-    pub(super) max_attempts: Option<NonZeroU32>,
+    pub max_attempts: Option<NonZeroU32>,
     /// Caps the coordinator's interval.
-    pub(super) longest_interval: Option<Duration>,
+    pub longest_interval: Option<Duration>,
 }
 
 /// Returns where `event` leads and what to do there.
-pub(super) fn step(
+pub fn step(
     session: Session,
     event: Event,
     now: Instant,

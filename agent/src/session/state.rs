@@ -10,7 +10,7 @@ const LARGEST_INTERVAL: Duration = Duration::from_mins(10);
 
 /// How this agent stands with the coordinator.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Session {
+pub enum Session {
     /// Not registered, and waiting before the next attempt.
     Unregistered(Joining),
     /// A registration is on its way.
@@ -25,20 +25,20 @@ pub(super) enum Session {
 
 /// What counts while registering.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Joining {
+pub struct Joining {
     /// Failed attempts in a row.
-    pub(super) attempts: u32,
+    pub attempts: u32,
     /// The delay before the attempt that is due next.
-    pub(super) previous_delay: Option<Duration>,
+    pub previous_delay: Option<Duration>,
     /// When the next attempt is due.
-    pub(super) next_at: Instant,
+    pub next_at: Instant,
     /// Whether there is something to say goodbye to.
-    pub(super) lease_held: LeaseHeld,
+    pub lease_held: LeaseHeld,
 }
 
 impl Joining {
     /// Returns the state before the first attempt.
-    pub(super) fn start(now: Instant, lease_held: LeaseHeld) -> Self {
+    pub fn start(now: Instant, lease_held: LeaseHeld) -> Self {
         Self {
             attempts: 0,
             previous_delay: None,
@@ -50,37 +50,37 @@ impl Joining {
 
 /// Whether the coordinator may hold a lease of this agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LeaseHeld {
+pub enum LeaseHeld {
     No,
     Maybe,
 }
 
 /// What counts while registered.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Registered {
+pub struct Registered {
     /// The lease as last granted.
-    pub(super) lease: Lease,
+    pub lease: Lease,
     /// When it was last granted.
-    pub(super) renewed_at: Instant,
+    pub renewed_at: Instant,
     /// Failed heartbeats in a row.
-    pub(super) failures: u32,
+    pub failures: u32,
     /// The delay before the heartbeat that is due next, once the lease has run out.
-    pub(super) previous_delay: Option<Duration>,
+    pub previous_delay: Option<Duration>,
     /// When the next heartbeat is due.
-    pub(super) next_at: Instant,
+    pub next_at: Instant,
 }
 
 /// The coordinator's terms, made safe to follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Lease {
-    pub(super) interval: Duration,
-    pub(super) ttl: Duration,
+pub struct Lease {
+    pub interval: Duration,
+    pub ttl: Duration,
 }
 
 impl Lease {
     /// Reads `terms`; `longest` caps the interval from above. At least two heartbeats fit into
     /// the TTL.
-    pub(super) fn new(terms: LeaseTerms, longest: Option<Duration>) -> Self {
+    pub fn new(terms: LeaseTerms, longest: Option<Duration>) -> Self {
         let ttl = Duration::from_millis(terms.ttl_ms).max(2 * SMALLEST_INTERVAL);
         let interval = Duration::from_millis(terms.heartbeat_interval_ms)
             .min(longest.unwrap_or(LARGEST_INTERVAL))
@@ -90,14 +90,14 @@ impl Lease {
     }
 
     /// Returns how long the answer to a heartbeat may take.
-    pub(super) fn heartbeat_timeout(self) -> Duration {
+    pub fn heartbeat_timeout(self) -> Duration {
         (self.interval / 3).clamp(Duration::from_secs(1), Duration::from_secs(5))
     }
 }
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Event {
+pub enum Event {
     /// The time that was waited for has come.
     Due,
     /// The registration was accepted.
@@ -128,7 +128,7 @@ pub(super) enum Event {
 
 /// Which run of the coordinator answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Coordinator {
+pub enum Coordinator {
     /// The one that answered before.
     Same,
     /// A new one, which has not heard the whole report.
@@ -137,7 +137,7 @@ pub(super) enum Coordinator {
 
 /// How a message failed, as far as it matters for what comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
+pub enum Failure {
     /// No usable answer, or not from a coordinator.
     Unreachable,
     /// The coordinator cannot do it now.
@@ -155,7 +155,7 @@ pub(super) enum Failure {
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action {
+pub enum Action {
     /// Send a registration.
     Register(Connection),
     /// Send a heartbeat.
@@ -175,7 +175,7 @@ pub(super) enum Action {
 
 /// Over which connection a message goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Connection {
+pub enum Connection {
     /// The one that is there.
     Kept,
     /// A new one: the one that is there may lead nowhere.
@@ -184,7 +184,7 @@ pub(super) enum Connection {
 
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
+pub enum Ending {
     /// As the operator asked.
     Stopped,
     /// The allowed number of attempts to register is used up.

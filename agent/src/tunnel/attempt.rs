@@ -122,3 +122,67 @@ async fn refusal(answer: Response<Incoming>) -> Result<CoordinatorError, HttpErr
 fn broken(error: hyper::Error) -> HttpError {
     HttpError::Exchange(error.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\
+                             upgrade: ollama-coordinator-tunnel\r\n\r\n";
+
+    /// Asks a server that answers with these bytes and hangs up.
+    fn ask_one_that_says(answer: &[u8]) -> Result<Upgraded, CoordinatorError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let stream = TcpStream::connect(listener.local_addr().unwrap())
+                .await
+                .unwrap();
+            let (mut server, _) = listener.accept().await.unwrap();
+            server.write_all(answer).await.unwrap();
+            server.shutdown().await.unwrap();
+            let request = Request::get("/")
+                .header(UPGRADE, PROTOCOL)
+                .header(CONNECTION, "upgrade");
+            ask(stream, request.body(Empty::new()).unwrap()).await
+        })
+    }
+
+    #[test]
+    fn only_the_right_answer_opens_a_tunnel() {
+        assert!(ask_one_that_says(SWITCHING.as_bytes()).is_ok());
+        let other = SWITCHING.replace("ollama-coordinator-tunnel", "websocket");
+        assert!(ask_one_that_says(other.as_bytes()).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn no_answer_makes_it_panic_and_none_but_the_right_one_opens_a_tunnel(
+            edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            cut in any::<prop::sample::Index>(),
+            start in prop::option::of(prop::collection::vec(any::<u8>(), 0..80)),
+        ) {
+            let answer = start.unwrap_or_else(|| {
+                let mut answer = SWITCHING.as_bytes().to_vec();
+                for (at, byte) in edits {
+                    *at.get_mut(&mut answer) = byte;
+                }
+                answer.truncate(cut.index(answer.len()) + 1);
+                answer
+            });
+
+            if ask_one_that_says(&answer).is_ok() {
+                let text = String::from_utf8_lossy(&answer).to_ascii_lowercase();
+                prop_assert!(text.starts_with("http/1.1 101"), "{text}");
+                prop_assert!(text.contains("ollama-coordinator-tunnel\r"), "{text}");
+            }
+        }
+    }
+}

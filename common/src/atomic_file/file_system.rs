@@ -7,6 +7,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Utc};
+
 /// A file system, as far as replacing a file and finding it again needs one.
 pub trait FileSystem: fmt::Debug + Send + Sync {
     /// Creates a file for writing, readable only by the owner; an existing one is an error.
@@ -25,6 +27,10 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_directory(&self, directory: &Path) -> io::Result<()>;
+    /// Returns what time it is for what is written into files; a simulation has its own.
+    fn now(&self) -> DateTime<Utc> {
+        Utc::now()
+    }
 }
 
 /// A file that has just been created.

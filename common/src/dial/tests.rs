@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 use rstest::rstest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -53,6 +54,38 @@ fn https_proxy_comes_first(
     let proxy = Dial::through(proxies.build(), VARIABLES).proxy_of(&url("hub.example.org"));
 
     assert_eq!(proxy.as_deref(), Some(expected));
+}
+
+proptest! {
+    #[test]
+    fn settings_of_proxies_never_panic_show_no_password_and_spare_what_is_near(
+        proxy in prop_oneof!["(http://)?([a-z]{1,3}:hidden@)?[a-z0-9.]{1,9}(:[0-9]{1,6})?", any::<String>()],
+        except in prop_oneof!["([a-z.*]{0,9}|[0-9./:]{0,14})(,[ a-z.*0-9/]{0,12}){0,3}", any::<String>()],
+        server in "[a-z0-9.-]{1,20}",
+    ) {
+        let proxies = Matcher::builder().https(proxy).no(except).build();
+        let dial = Dial::through(proxies, VARIABLES);
+        if let Ok(server) = BaseUrl::parse(&server, 11400) {
+            let shown = dial.proxy_of(&server).unwrap_or_default();
+            prop_assert!(!shown.contains("hidden"), "{shown}");
+        }
+        for near in ["127.0.0.1", "[::1]", "10.0.0.1", "gpu-hub", "gpu-hub.local"] {
+            prop_assert_eq!(dial.proxy_of(&url(near)), None);
+        }
+    }
+
+    #[test]
+    fn excepted_domain_is_excepted_with_all_below_it(
+        name in "[a-z]{1,8}\\.(org|net)", below in "[a-z]{1,8}",
+    ) {
+        let no = format!(" {name} ,198.51.100.0/24");
+        let dial = Dial::through(Matcher::builder().https("http://proxy:3128").no(no).build(), VARIABLES);
+
+        prop_assert_eq!(dial.proxy_of(&url(&name)), None);
+        prop_assert_eq!(dial.proxy_of(&url(&format!("{below}.{name}"))), None);
+        let beside = format!("{below}{name}");
+        prop_assert!(dial.proxy_of(&url(&beside)).is_some());
+    }
 }
 
 /// Connects through a proxy that answers `answer`, and returns what it was asked.

@@ -102,6 +102,7 @@ fn is_private(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use rstest::rstest;
 
     fn peer(remote: &str) -> Peer {
@@ -168,5 +169,61 @@ mod tests {
             resolve(Some(named), 11400, peer(remote)),
             Err(AddressError::Coordinator(SocketAddr::new(named, 11400))),
         );
+    }
+
+    fn any_address() -> impl Strategy<Value = IpAddr> {
+        let edges = [
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "0.0.0.0",
+            "::",
+            "192.168.1.10",
+            "::ffff:192.168.1.10",
+            "10.0.0.1",
+            "100.64.0.1",
+            "169.254.169.254",
+            "224.0.0.1",
+            "255.255.255.255",
+            "fe80::1",
+            "fd00:ec2::254",
+            "fd12::1",
+            "ff02::1",
+            "203.0.113.9",
+            "2001:db8::1",
+            "64:ff9b::7f00:1",
+        ];
+        let edges = edges.map(|text| text.parse::<IpAddr>().unwrap());
+        prop_oneof![prop::sample::select(edges.to_vec()), any::<IpAddr>()]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_taken_is_the_callers_or_near_and_never_the_coordinator(
+            named in prop::option::of(any_address()), remote in any_address(), local in any_address(),
+            port in 11_399_u16..11_402,
+        ) {
+            let peer = Peer {
+                remote: SocketAddr::new(remote, 50_000),
+                local: SocketAddr::new(local, 11_400),
+            };
+            if let Ok(taken) = resolve(named, port, peer) {
+                let (remote, local) = (remote.to_canonical(), local.to_canonical());
+                let is_here = remote.is_loopback() || remote == local;
+                prop_assert_eq!(taken, taken.to_canonical());
+                prop_assert!(!taken.is_unspecified() && !taken.is_multicast());
+                prop_assert!(!taken.is_loopback() || is_here);
+                prop_assert!(port != 11_400 || (!taken.is_loopback() && taken != local));
+                let metadata: IpAddr = [169, 254, 169, 254].into();
+                prop_assert_ne!(taken, metadata);
+                let is_near = match taken {
+                    IpAddr::V4(ip) => ip.is_private() || ip.octets()[0] == 100,
+                    IpAddr::V6(ip) => ip.is_unique_local(),
+                };
+                prop_assert!(taken == remote || taken.is_loopback() || is_near);
+            }
+        }
     }
 }

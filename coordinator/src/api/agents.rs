@@ -254,6 +254,7 @@ pub async fn patch_agent(
     delete, path = "/api/agents/{id}", tag = "agents", params(("id" = AgentId, Path)),
     responses(
         (status = 204, description = "Forgotten"),
+        (status = 400, description = "Invalid", body = Problem),
         (status = 404, description = "`unknown_agent`", body = Problem),
         (status = 503, description = "Not durable, nothing changed", body = Problem),
     )

@@ -67,6 +67,7 @@ pub struct GoodbyeQuery {
     params(("id" = AgentId, Path), GoodbyeQuery), security((), ("agent_secret" = [])),
     responses(
         (status = 204, description = "Offline"),
+        (status = 400, description = "Invalid", body = Problem),
         (status = 403, description = "`wrong_secret`", body = Problem),
         (status = 404, description = "`unknown_agent`", body = Problem),
         (status = 503, description = "Not durable, nothing changed", body = Problem),

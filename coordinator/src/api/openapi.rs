@@ -2,6 +2,8 @@
 
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
@@ -37,7 +39,7 @@ use super::{about, agents, events, health, heartbeat, history, metrics, requests
         metrics::get_metrics,
         get_openapi,
     ),
-    modifiers(&AgentSecretScheme)
+    modifiers(&AgentSecretScheme, &ProblemType)
 )]
 struct Contract;
 
@@ -51,6 +53,47 @@ impl Modify for AgentSecretScheme {
             .build();
         let components = openapi.components.get_or_insert_default();
         components.add_security_scheme("agent_secret", SecurityScheme::Http(bearer));
+    }
+}
+
+/// Errors have a media type of their own, which their shape does not tell.
+struct ProblemType;
+
+impl Modify for ProblemType {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let paths = openapi.paths.paths.values_mut();
+        let operations = paths.flat_map(|path| {
+            [
+                &mut path.get,
+                &mut path.post,
+                &mut path.patch,
+                &mut path.delete,
+            ]
+        });
+        for operation in operations.flatten() {
+            for response in operation.responses.responses.values_mut() {
+                if let RefOr::T(response) = response {
+                    mark_problem(response);
+                }
+            }
+        }
+    }
+}
+
+fn mark_problem(response: &mut utoipa::openapi::Response) {
+    const JSON: &str = "application/json";
+    let is_problem = |schema: &RefOr<Schema>| match schema {
+        RefOr::Ref(schema) => schema.ref_location.ends_with("/Problem"),
+        RefOr::T(_) => false,
+    };
+    let Some(RefOr::T(content)) = response.content.get(JSON) else {
+        return;
+    };
+    if content.schema.as_ref().is_some_and(is_problem)
+        && let Some(content) = response.content.shift_remove(JSON)
+    {
+        let media_type = "application/problem+json".to_owned();
+        response.content.insert(media_type, content);
     }
 }
 

@@ -19,6 +19,8 @@ const MAX_LABELS: usize = 64;
 const MAX_MODELS: usize = 2_000;
 const MAX_GPUS: usize = 64;
 const MAX_CAPACITY: u32 = 10_000;
+/// What the contract calls `int64`. Beyond it an epoch could not grow any more.
+const MAX_COUNT: u64 = u64::MAX >> 1;
 /// The most words a list such as a model's capabilities may have.
 const MAX_WORDS: usize = 32;
 
@@ -33,6 +35,7 @@ pub fn registration(request: &RegisterRequest) -> Result<(), ApiError> {
     if request.port == 0 {
         rules.broken("port", "must be 1 to 65535");
     }
+    rules.count("epoch", request.epoch);
     rules.optional("ollama_version", request.ollama_version.as_deref());
     rules.optional("agent_version", request.agent_version.as_deref());
     if let Some(report) = &request.runtime {
@@ -58,6 +61,8 @@ pub fn agent_version(told: Option<&str>) -> Result<(), ApiError> {
 /// Checks a heartbeat.
 pub fn heartbeat(request: &HeartbeatRequest) -> Result<(), ApiError> {
     let mut rules = Rules::default();
+    rules.count("epoch", request.epoch);
+    rules.count("seq", request.seq);
     if let Some(report) = &request.runtime {
         rules.report(report);
     }
@@ -106,6 +111,12 @@ impl Rules {
             field: field.into(),
             detail: detail.to_owned(),
         });
+    }
+
+    fn count(&mut self, field: &str, count: Option<u64>) {
+        if count.is_some_and(|count| count > MAX_COUNT) {
+            self.broken(field, "must be at most 9223372036854775807");
+        }
     }
 
     fn name(&mut self, field: &str, text: &str) {
@@ -264,7 +275,10 @@ fn is_hidden(c: char) -> bool {
 mod tests {
     use super::*;
     use ollama_coordinator_common::protocol::runtime::{LoadedModel, ModelDetails};
+    use proptest::prelude::*;
     use rstest::rstest;
+    use serde::Deserialize as _;
+    use serde_json::Value;
 
     fn fields(verdict: Result<(), ApiError>) -> Vec<String> {
         match verdict {
@@ -334,6 +348,18 @@ mod tests {
     }
 
     #[test]
+    fn counts_leave_room_to_grow() {
+        let counted = |count| HeartbeatRequest {
+            epoch: Some(count),
+            seq: Some(count),
+            ..HeartbeatRequest::default()
+        };
+
+        assert_eq!(fields(heartbeat(&counted(MAX_COUNT))), Vec::<String>::new());
+        assert_eq!(fields(heartbeat(&counted(MAX_COUNT + 1))), ["epoch", "seq"]);
+    }
+
+    #[test]
     fn joined_emoji_are_no_hidden_text() {
         let patch_name = PatchAgentRequest {
             display_name: Some("\u{1f469}\u{200d}\u{1f4bb}".to_owned()),
@@ -341,5 +367,80 @@ mod tests {
         };
 
         assert_eq!(fields(patch(&patch_name)), Vec::<String>::new());
+    }
+
+    /// Names that mean something in what agents send, and one that does not.
+    const FIELDS: &str = "\
+        machine_name port ip_address link agent_id session epoch runtime system_info \
+        agent_version ollama_version models loaded_models name details family families \
+        parent_model format parameter_size quantization_level capabilities digest size gpus \
+        driver os cpu metrics cpu_percent seq draining status kind version expires_at \
+        modified_at notes display_name labels capacity hostname x";
+
+    /// Documents whose fields are mostly those of registrations and heartbeats.
+    fn any_document() -> impl Strategy<Value = Value> {
+        let text = prop_oneof![
+            "[a-z0-9:.-]{0,12}",
+            any::<String>(),
+            Just("x".repeat(256)),
+            Just("\u{202e}".to_owned()),
+            Just("00000000-0000-0000-0000-000000000001".to_owned()),
+            Just("10.0.0.1".to_owned()),
+            Just("tunnel".to_owned()),
+            Just("running".to_owned()),
+            Just("ollama".to_owned()),
+        ];
+        let leaf = prop_oneof![
+            4 => text.prop_map(Value::from), 1 => any::<i64>().prop_map(Value::from),
+            1 => any::<f64>().prop_map(Value::from), 1 => any::<bool>().prop_map(Value::from),
+            1 => Just(Value::Null),
+        ];
+        let key = prop::sample::select(FIELDS.split(' ').collect::<Vec<_>>());
+        leaf.prop_recursive(5, 48, 6, move |inner| prop_oneof![
+            1 => prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            4 => prop::collection::vec((key.clone(), inner), 0..8).prop_map(|fields| {
+                Value::Object(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+            }),
+        ])
+    }
+
+    /// Returns the texts and keys of a document that nobody should see on a screen.
+    fn unfit_texts(document: &Value) -> Vec<String> {
+        let is_unfit =
+            |text: &&String| text.chars().any(is_hidden) || text.chars().count() > MAX_NAME;
+        match document {
+            Value::String(text) => Some(text).filter(is_unfit).cloned().into_iter().collect(),
+            Value::Array(items) => items.iter().flat_map(unfit_texts).collect(),
+            Value::Object(fields) => {
+                let keys = fields.keys().filter(is_unfit).cloned();
+                keys.chain(fields.values().flat_map(unfit_texts)).collect()
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => Vec::new(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_passes_can_be_shown(document in any_document(), name in "[a-z]{1,5}") {
+            let mut document = document;
+            if let Value::Object(fields) = &mut document {
+                fields.entry("machine_name").or_insert(name.into());
+            }
+            if let Ok(request) = RegisterRequest::deserialize(&document)
+                && registration(&request).is_ok()
+            {
+                let kept = serde_json::to_value(&request).unwrap();
+                prop_assert_eq!(unfit_texts(&kept), Vec::<String>::new());
+            }
+            if let Ok(request) = HeartbeatRequest::deserialize(&document)
+                && heartbeat(&request).is_ok()
+            {
+                let kept = serde_json::to_value(&request).unwrap();
+                prop_assert_eq!(unfit_texts(&kept), Vec::<String>::new());
+            }
+            if let Ok(request) = PatchAgentRequest::deserialize(&document) {
+                drop(patch(&request));
+            }
+        }
     }
 }

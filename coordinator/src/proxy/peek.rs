@@ -226,6 +226,7 @@ mod tests {
     use std::io;
 
     use super::*;
+    use proptest::prelude::*;
     use rstest::rstest;
     use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
@@ -304,5 +305,54 @@ mod tests {
 
         assert_eq!(ask("a"), ask("b"));
         assert_ne!(ask("a"), prefix(r#"{"prompt":"y"}"#));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_is_what_a_json_parser_finds(
+            model in any::<String>(), stream in prop::option::of(any::<bool>()),
+            other in any::<String>(), number in any::<i64>(), spaces in "[ \\t\\r\\n]{0,5}",
+        ) {
+            let body = serde_json::json!({
+                "options": {"model": other, "stream": number}, "prompt": other, "model": model,
+                "stream": stream,
+            });
+            let body = format!("{spaces}{body}{spaces}");
+
+            let found = peek(&body);
+
+            prop_assert_eq!((found.model, found.stream), (model, stream));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(
+            body in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..200),
+                "[{}\\[\\]\":,a-z0-9\\\\u]{0,80}".prop_map(String::into_bytes),
+            ],
+            kind in 0..3,
+        ) {
+            let mut headers = HeaderMap::new();
+            match kind {
+                0 => drop(headers.insert(header::CONTENT_ENCODING, "zstd".parse().unwrap())),
+                1 => drop(headers.insert(header::CONTENT_TYPE, "multipart/x".parse().unwrap())),
+                _ => {}
+            }
+            for prefix in [Prefix::Wanted, Prefix::Ignored] {
+                drop(Peek::of(&headers, &body, prefix));
+            }
+        }
+
+        #[test]
+        fn damaged_package_is_refused_or_read_and_never_panics(
+            at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>(),
+        ) {
+            let body = br#"{"model":"a","messages":[{"role":"user","content":"aaaaaaaaaaaaaaaaaaaa"}]}"#;
+            let mut packed = compress_to_vec(&body[..], CompressionLevel::Fastest);
+            *at.get_mut(&mut packed) = byte;
+            packed.truncate(cut.index(packed.len()) + 1);
+
+            drop(unpacked(&packed, MAX_UNPACKED_BYTES));
+        }
     }
 }

@@ -301,6 +301,7 @@ mod tests {
     use futures_util::StreamExt as _;
     use http_body_util::{BodyExt as _, StreamBody};
     use ollama_coordinator_common::id::AgentId;
+    use proptest::prelude::*;
     use rstest::rstest;
 
     use super::*;
@@ -404,5 +405,39 @@ mod tests {
         let late: Vec<_> = late.collect();
 
         assert_eq!(relayed(&late, None).await, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn however_it_is_cut_a_stream_arrives_whole_and_then_the_error_as_a_message_of_its_own(
+            text in "(data: [a-z]{0,6}\n\n|\\{\"a\":[0-9]{1,3}\\}\n){0,6}[a-z]{0,5}",
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+            last_word in prop::sample::select(
+                vec![LastWord::Line, LastWord::OpenAiEvent, LastWord::AnthropicEvent],
+            ),
+        ) {
+            let text: &'static str = text.leak();
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len() + 1)).collect();
+            cuts.sort_unstable();
+            let mut rest = text;
+            let mut chunks = Vec::new();
+            for at in cuts {
+                let (chunk, after) = rest.split_at(at - (text.len() - rest.len()));
+                chunks.push((Duration::ZERO, chunk));
+                rest = after;
+            }
+            chunks.push((Duration::ZERO, rest));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+
+            let sent = runtime.block_on(relayed(&chunks, Some(last_word)));
+
+            let error = sent.strip_prefix(text).expect("every byte came first");
+            let separator = str::from_utf8(last_word.separator()).unwrap();
+            let message = error.strip_prefix(separator);
+            let is_separate = message.is_some() || text.is_empty() || text.ends_with(separator);
+            prop_assert!(is_separate, "{sent:?}");
+            let message = message.unwrap_or(error).strip_suffix(separator).unwrap();
+            prop_assert!(message.contains("error") && !message.contains(separator), "{sent:?}");
+        }
     }
 }

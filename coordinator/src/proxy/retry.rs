@@ -73,4 +73,19 @@ mod tests {
 
         assert_eq!(withdrawals(&budget), MOST / PRICE);
     }
+
+    #[test]
+    fn full_account_takes_nothing_more() {
+        let budget = RetryBudget::default();
+
+        budget.deposit();
+        assert_eq!(withdrawals(&budget), MOST / PRICE);
+        for _ in 1..PRICE / DEPOSIT {
+            budget.deposit();
+        }
+
+        assert!(!budget.withdraw(), "what did not fit in was not kept");
+        budget.deposit();
+        assert!(budget.withdraw());
+    }
 }

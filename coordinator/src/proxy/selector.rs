@@ -195,6 +195,7 @@ mod tests {
     use axum::http::Request;
     use chrono::Utc;
     use ollama_coordinator_common::protocol::view::AgentStatus;
+    use proptest::prelude::*;
     use rstest::rstest;
     use std::sync::Arc;
 
@@ -279,6 +280,42 @@ mod tests {
             draining: false,
             metrics: None,
             in_flight: 0,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn only_names_are_taken_out_of_a_query(
+            pairs in prop::collection::vec(
+                ("(agent|agents|Agent|a|x%20y|)", "[a-zA-Z0-9%+,._~-]{0,10}", any::<bool>()), 0..6,
+            ),
+            path in "(http://host(:1)?)?(/[a-z%~]{0,8})?",
+        ) {
+            let pairs: Vec<String> = pairs
+                .into_iter()
+                .map(|(key, value, has_value)| if has_value { format!("{key}={value}") } else { key })
+                .collect();
+            let Ok(uri) = format!("{path}?{}", pairs.join("&")).parse::<Uri>() else {
+                return Ok(());
+            };
+            let (mut head, ()) = Request::builder().uri(uri).body(()).unwrap().into_parts();
+
+            let names = take(&mut head);
+
+            let is_name = |pair: &&String| *pair == "agent" || pair.starts_with("agent=");
+            let kept: Vec<&str> =
+                pairs.iter().filter(|pair| !is_name(pair)).map(String::as_str).collect();
+            prop_assert_eq!(head.uri.query().unwrap_or_default(), kept.join("&"));
+            prop_assert!(names.iter().all(|name| !name.is_empty() && name.trim() == name));
+        }
+
+        #[test]
+        fn no_uri_makes_it_panic(text in "[!-~]{0,60}", name in any::<String>()) {
+            if let Ok(uri) = text.parse::<Uri>() {
+                let (mut head, ()) = Request::builder().uri(uri).body(()).unwrap().into_parts();
+                drop(take(&mut head));
+            }
+            drop(resolve(&[name], &[agent(1, "gpu", None)]));
         }
     }
 }

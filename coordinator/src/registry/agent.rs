@@ -211,12 +211,6 @@ impl AgentRecord {
         self.unsaved = true;
     }
 
-    /// Makes `session` the one that counts.
-    pub(super) fn set_session(&mut self, session: SessionId) {
-        Arc::make_mut(&mut self.stored).session = Some(session);
-        self.unsaved = true;
-    }
-
     /// Takes over what the runtime looks like and returns whether anything changed.
     pub(super) fn apply_report(&mut self, report: RuntimeReport) -> bool {
         if self.stored.runtime == report {
@@ -304,5 +298,5 @@ pub enum Link {
 }
 
 /// One of the connections that agents have dialled to carry requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TunnelId(pub u64);

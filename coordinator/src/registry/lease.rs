@@ -16,8 +16,10 @@ const LONG_INTERVAL: Duration = Duration::from_secs(10);
 const LATE: Duration = Duration::from_secs(5);
 /// How many TTLs an answering runtime keeps its agent online when heartbeats are missing.
 const KEPT_FOR: u32 = 5;
-/// Silence that is tolerated after the coordinator itself was away, whatever the TTL.
+/// Silence that is tolerated after the coordinator itself was away for a moment, whatever the TTL.
 const MIN_GRACE: Duration = Duration::from_secs(15);
+/// The same after it was away for longer, or starts.
+const MAX_GRACE: Duration = Duration::from_mins(1);
 
 /// Decides the cadence: fast for small fleets, stretched as the fleet grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +55,14 @@ impl LeasePolicy {
     /// Returns how long agents of an earlier run are presumed alive after a start.
     pub fn restart_grace(&self) -> Duration {
         let ttl = self.fixed_ttl.unwrap_or_else(|| ttl_for(self.interval));
-        (ttl * 2).max(Duration::from_mins(1))
+        (ttl * 2).max(MAX_GRACE)
     }
+}
+
+/// Returns for how long nobody is taken offline after the coordinator was `away`: agents that got no
+/// answers try again after pauses that grow while it is away.
+pub fn pause_grace(away: Duration) -> Duration {
+    away.clamp(MIN_GRACE, MAX_GRACE)
 }
 
 /// At least three heartbeats may be missed, two when they are far apart.
@@ -231,7 +239,12 @@ impl Lease {
     /// Starts the lease anew after the coordinator itself was away and could hear nobody.
     pub fn restart(&mut self, now: Instant) {
         self.renewed_at = now;
-        self.deadline = self.deadline.max(now + self.terms.ttl.max(MIN_GRACE));
+        self.last_until(now + self.terms.ttl);
+    }
+
+    /// Lets the lease run until a moment at least.
+    pub fn last_until(&mut self, moment: Instant) {
+        self.deadline = self.deadline.max(moment);
     }
 }
 
@@ -275,6 +288,22 @@ mod tests {
             Duration::from_millis(1_200)
         );
         assert_eq!(DEFAULT.terms(1, Some(second * 50)).interval, second);
+    }
+
+    #[rstest]
+    #[case(None, 60)]
+    #[case(Some(20), 60)]
+    #[case(Some(40), 80)]
+    fn restarted_coordinator_waits_for_two_ttls_and_a_minute_at_least(
+        #[case] ttl_seconds: Option<u64>,
+        #[case] grace_seconds: u64,
+    ) {
+        let policy = LeasePolicy {
+            fixed_ttl: ttl_seconds.map(Duration::from_secs),
+            ..DEFAULT
+        };
+
+        assert_eq!(policy.restart_grace(), Duration::from_secs(grace_seconds));
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub async fn run(registry: Registry, token: CancellationToken) -> Result<(), Inf
         if lag >= PAUSE {
             let lag_ms = u64::try_from(lag.as_millis()).unwrap_or(u64::MAX);
             tracing::warn!(lag_ms, "Coordinator was paused, every lease starts anew");
-            registry.restart_leases();
+            registry.restart_leases(lag);
         }
         registry.sweep();
     }

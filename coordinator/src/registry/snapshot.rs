@@ -212,6 +212,7 @@ struct DocumentRuntime<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use rstest::rstest;
 
     #[rstest]
@@ -242,5 +243,23 @@ mod tests {
     #[case("me/library:1b", "me/library:1b")]
     fn names_elsewhere_are_not(#[case] model: &str, #[case] key: &str) {
         assert_eq!(model_key(model), key);
+    }
+
+    proptest! {
+        #[test]
+        fn names_that_differ_in_case_or_in_the_latest_tag_are_one(name in "[a-zA-Z0-9/._-]{1,30}") {
+            let key = model_key(&name).into_owned();
+
+            let key_of = |name: String| model_key(&name).into_owned();
+
+            prop_assert_eq!(key_of(name.to_ascii_uppercase()), &*key);
+            prop_assert_eq!(key_of(format!("{name}:latest")), &*key);
+            prop_assert_ne!(key_of(format!("{name}:other")), key);
+        }
+
+        #[test]
+        fn no_name_makes_it_panic(name in any::<String>()) {
+            prop_assert!(model_key(&name).ends_with(|c| c != '/') || name.ends_with('/'));
+        }
     }
 }

@@ -56,6 +56,8 @@ pub struct AgentTable {
     next_version: u64,
     transitions: Vec<Transition>,
     save_soon: bool,
+    /// The coordinator was away, so that nobody is taken offline before.
+    lenient_until: Option<Instant>,
 }
 
 impl AgentTable {
@@ -76,6 +78,7 @@ impl AgentTable {
             next_version: 0,
             transitions: Vec::new(),
             save_soon: false,
+            lenient_until: None,
         }
     }
 

@@ -16,7 +16,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use chrono::Utc;
 use ollama_coordinator_common::atomic_file::file_system::{Disk, FileSystem, create_directory};
 use ollama_coordinator_common::atomic_file::{self, Backup, Previous, ReplaceError};
 use ollama_coordinator_common::id::AgentId;
@@ -118,7 +117,7 @@ impl JsonStore {
     fn write(&mut self) -> Result<(), ReplaceError> {
         let header = Header {
             generation: self.generation + 1,
-            saved_at: Utc::now(),
+            saved_at: self.fs.now(),
             extra: &self.extra,
         };
         let text = document::render(&header, &self.records);

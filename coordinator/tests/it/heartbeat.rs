@@ -226,13 +226,15 @@ async fn of_two_live_processes_with_one_id_the_later_is_told_to_make_its_own() {
     original.register(coordinator.api).await;
     clone.register(coordinator.api).await;
 
-    let mut verdict = beat_code(&clone, coordinator.api).await;
-    for _ in 0..3 {
-        assert_eq!(original.beat(coordinator.api).await.status, StatusCode::OK);
-        verdict = beat_code(&clone, coordinator.api).await;
-    }
+    assert_eq!(beat_code(&clone, coordinator.api).await, Value::Null);
+    assert_eq!(beat_code(&original, coordinator.api).await, Value::Null);
+    let proven = beat_code(&original, coordinator.api).await;
+    assert_eq!(proven, "unknown_agent", "it has to register again");
+    original.register(coordinator.api).await;
 
+    let verdict = beat_code(&clone, coordinator.api).await;
     assert_eq!(verdict, "duplicate_identity");
+    assert_eq!(beat_code(&original, coordinator.api).await, Value::Null);
     let mut again = clone
         .send(coordinator.api, "/api/agents", &clone.registration())
         .await;

@@ -104,6 +104,26 @@ proptest! {
     }
 
     #[test]
+    fn every_entry_of_an_earlier_registry_is_taken_over_or_counted_as_skipped(
+        entries in prop::collection::vec(any_earlier_entry(), 0..8),
+    ) {
+        let text = Value::from(entries.clone()).to_string();
+        let disk = MemoryDisk::default().with_file(FILE, text);
+
+        let loaded = load(&disk).unwrap();
+
+        let Recovery::Imported { agents, skipped, .. } = loaded.recovery else {
+            panic!("{:?}", loaded.recovery);
+        };
+        prop_assert_eq!(agents, loaded.agents.len());
+        prop_assert!(agents + skipped <= entries.len());
+        prop_assert_eq!(agents == 0, skipped == entries.len());
+        let again = load(&disk).unwrap();
+        prop_assert_eq!(again.recovery, Recovery::Clean);
+        prop_assert_eq!(again.agents, loaded.agents);
+    }
+
+    #[test]
     fn fields_of_a_newer_coordinator_survive_a_rewrite(
         name in "[a-z_]{1,8}".prop_map(|name| format!("new_{name}")), value in any_json(),
     ) {
@@ -424,5 +444,33 @@ fn any_json() -> impl Strategy<Value = Value> {
             prop::collection::btree_map(any::<String>(), inner, 0..4)
                 .prop_map(|map| Value::Object(map.into_iter().collect())),
         ]
+    })
+}
+
+/// An entry as the earlier product wrote it, with anything in place of some of its fields.
+fn any_earlier_entry() -> impl Strategy<Value = Value> {
+    let names = vec![
+        "id",
+        "hostname",
+        "ip_address",
+        "port",
+        "ollama_version",
+        "last_heartbeat",
+        "registered_at",
+        "loaded_models",
+        "gpu_devices",
+        "system_info",
+        "notes",
+    ];
+    let odd = prop::collection::vec((prop::sample::select(names), any_json()), 0..3);
+    (1_u128..5, odd).prop_map(|(number, odd)| {
+        let mut entry = json!({
+            "id": AgentId::from_u128(number).to_string(), "hostname": "old",
+            "ip_address": "192.168.1.5", "port": 11434, "last_heartbeat": "2025-10-30T01:02:03Z",
+        });
+        for (name, value) in odd {
+            entry[name] = value;
+        }
+        entry
     })
 }

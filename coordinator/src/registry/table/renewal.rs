@@ -14,7 +14,8 @@ use super::super::lease::{Lease, Terms, Trust};
 use super::super::transition::Transition;
 use super::AgentTable;
 
-/// This many heartbeats of an earlier process after a later one registered prove that both live.
+/// This many heartbeats that tell no epoch, of an earlier process after a later one registered,
+/// prove that both live.
 const PROOF_OF_LIFE: u8 = 2;
 /// How long an earlier process is listened for.
 const CONTEST_WINDOW: Duration = Duration::from_mins(5);
@@ -61,7 +62,7 @@ impl AgentTable {
         {
             return Err(RenewError::UnknownAgent);
         }
-        let is_current = record.arbitrate(heartbeat.session, now.mono)?;
+        let is_current = record.arbitrate(heartbeat.session, heartbeat.epoch, now.mono)?;
         // A repeated or overtaken heartbeat proves nothing new; only a session counts its own.
         let seq = heartbeat
             .seq
@@ -114,7 +115,12 @@ impl AgentTable {
             previous = lease.map(|lease| lease.terms().interval);
         }
         let terms = self.policy.terms(self.online.max(1), previous);
-        self.set_lease(id, Some(Lease::grant(terms, now)));
+        let mut lease = Lease::grant(terms, now);
+        // What was sent while the coordinator was away may be all that comes for a while.
+        if let Some(until) = self.lenient_until {
+            lease.last_until(until);
+        }
+        self.set_lease(id, Some(lease));
         terms
     }
 
@@ -191,21 +197,24 @@ impl AgentRecord {
 
     /// Decides between processes that claim this id; `true` when `session` is the one that counts.
     ///
-    /// A new process takes over at once, as after a crash. If the earlier one is then heard of
-    /// again and again, both live: the earlier one keeps the id and the later one is refused.
-    pub(super) fn arbitrate(
+    /// A new process takes over at once, as after a crash. If the earlier one then tells the epoch
+    /// that the later one was granted, it has been answered since, so that both live: the later one
+    /// is refused, and the earlier one has to register again, because the record is the other's.
+    /// Heartbeats that a dead process has left on their way prove nothing, however many.
+    fn arbitrate(
         &mut self,
         session: Option<SessionId>,
+        epoch: Option<u64>,
         now: Instant,
     ) -> Result<bool, RenewError> {
         let Some(session) = session else {
             return Ok(true);
         };
-        if self.stored.session == Some(session) {
-            return Ok(true);
-        }
         if self.refused_session == Some(session) {
             return Err(RenewError::DuplicateIdentity);
+        }
+        if self.stored.session == Some(session) {
+            return Ok(true);
         }
         let contest = self.contest.as_mut().filter(|contest| {
             contest.earlier == session
@@ -214,13 +223,16 @@ impl AgentRecord {
         let Some(contest) = contest else {
             return Err(RenewError::UnknownAgent);
         };
-        contest.heartbeats_of_earlier += 1;
-        if contest.heartbeats_of_earlier < PROOF_OF_LIFE {
+        contest.heartbeats_of_earlier = contest.heartbeats_of_earlier.saturating_add(1);
+        let lives = match epoch {
+            Some(epoch) => epoch == self.stored.epoch,
+            None => contest.heartbeats_of_earlier >= PROOF_OF_LIFE,
+        };
+        if !lives {
             return Ok(false);
         }
         self.contest = None;
         self.refused_session = self.stored.session;
-        self.set_session(session);
-        Ok(true)
+        Err(RenewError::UnknownAgent)
     }
 }

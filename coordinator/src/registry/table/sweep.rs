@@ -1,11 +1,13 @@
 //! Leases that run out: who is suspect, who is offline, and when the coordinator should doubt itself
 //! instead.
 
+use std::time::Duration;
+
 use ollama_coordinator_common::id::AgentId;
 use tokio::time::Instant;
 
 use super::super::agent::Moment;
-use super::super::lease::{Lease, Trust};
+use super::super::lease::{Lease, Trust, pause_grace};
 use super::super::transition::Transition;
 use super::AgentTable;
 
@@ -87,8 +89,10 @@ impl AgentTable {
         }
     }
 
-    /// Gives every online agent a fresh lease, because the coordinator itself was away.
-    pub fn restart_leases(&mut self, now: Instant) {
+    /// Gives every online agent a fresh lease, because the coordinator itself was away for so long.
+    pub fn restart_leases(&mut self, now: Instant, away: Duration) {
+        let until = now + pause_grace(away);
+        self.lenient_until = Some(until);
         let online: Vec<_> = self
             .records
             .iter()
@@ -96,6 +100,7 @@ impl AgentTable {
             .collect();
         for (id, mut lease) in online {
             lease.restart(now);
+            lease.last_until(until);
             self.set_lease(id, Some(lease));
         }
     }

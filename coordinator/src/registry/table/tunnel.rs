@@ -31,18 +31,18 @@ pub enum TunnelError {
 
 impl AgentTable {
     /// Returns whether `session` of an agent may open a tunnel.
-    ///
-    /// An earlier session that asks is a sign that two processes live with one id.
     pub fn may_open_tunnel(
-        &mut self,
+        &self,
         id: AgentId,
         secret: Option<SecretHash>,
         session: SessionId,
-        now: Moment,
     ) -> Result<(), TunnelError> {
-        let record = self.records.get_mut(&id).ok_or(RenewError::UnknownAgent)?;
+        let record = self.records.get(&id).ok_or(RenewError::UnknownAgent)?;
         record.prove(secret)?;
-        if !record.arbitrate(Some(session), now.mono)? {
+        if record.refused_session == Some(session) {
+            return Err(RenewError::DuplicateIdentity.into());
+        }
+        if record.stored.session != Some(session) {
             return Err(RenewError::UnknownAgent.into());
         }
         match record.stored.link {

@@ -340,7 +340,7 @@ export interface components {
             /** @description The agent. */
             id: components["schemas"]["AgentId"];
             /**
-             * Format: int32
+             * Format: u-int32
              * @description Requests it is serving.
              */
             in_flight: number;
@@ -356,7 +356,7 @@ export interface components {
             /** @description The agent's own version. */
             agent_version?: string | null;
             /**
-             * Format: int32
+             * Format: u-int32
              * @description How many requests it serves at once, when known.
              */
             capacity?: number | null;
@@ -371,14 +371,14 @@ export interface components {
             /** @description Whether it is being emptied. */
             draining: boolean;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Grows with each accepted session.
              */
             epoch: number;
             /** @description Its id. */
             id: components["schemas"]["AgentId"];
             /**
-             * Format: int32
+             * Format: u-int32
              * @description Requests it is serving for this coordinator now.
              */
             in_flight: number;
@@ -412,7 +412,7 @@ export interface components {
              */
             paused_until?: string | null;
             /**
-             * Format: int32
+             * Format: u-int16
              * @description The runtime's port.
              */
             port: number;
@@ -445,12 +445,12 @@ export interface components {
             /** @description Why this agent was picked. */
             choice: components["schemas"]["ChoiceView"];
             /**
-             * Format: int64
+             * Format: u-int64
              * @description How long it took, or has taken so far.
              */
             duration_ms: number;
             /**
-             * Format: int32
+             * Format: u-int16
              * @description The status with which the agent failed.
              */
             failure_status?: number | null;
@@ -461,7 +461,7 @@ export interface components {
              */
             outcome?: string | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description From the request's arrival to the start of this attempt.
              */
             started_after_ms: number;
@@ -475,7 +475,7 @@ export interface components {
             /** @description The policy that picked: `least-loaded`, `round-robin`, `weighted`, `prefix-affinity`. */
             policy: string;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Time in the queue before it.
              */
             queued_ms: number;
@@ -492,14 +492,14 @@ export interface components {
             /** @description What it was called then. */
             agent_name: string;
             /**
-             * Format: int32
+             * Format: u-int32
              * @description How many it serves at once.
              */
             capacity: number;
             /** @description Whether the model fits its free GPU memory, when that is known. */
             fits?: boolean | null;
             /**
-             * Format: int32
+             * Format: u-int32
              * @description The requests it was serving.
              */
             in_flight: number;
@@ -544,7 +544,7 @@ export interface components {
             /** @description Which coordinator run this is. */
             instance_id: components["schemas"]["InstanceId"];
             /**
-             * Format: int64
+             * Format: u-int64
              * @description The number of the last frame that this covers.
              */
             seq: number;
@@ -561,7 +561,7 @@ export interface components {
             /** @description The whole agent as it is now. */
             agent: components["schemas"]["AgentView"];
             /**
-             * Format: int64
+             * Format: u-int64
              * @description The number of this frame.
              */
             seq: number;
@@ -571,7 +571,7 @@ export interface components {
             /** @description Its id. */
             id: components["schemas"]["AgentId"];
             /**
-             * Format: int64
+             * Format: u-int64
              * @description The number of this frame.
              */
             seq: number;
@@ -581,7 +581,7 @@ export interface components {
             /** @description What. */
             happening: components["schemas"]["Happening"];
             /**
-             * Format: int64
+             * Format: u-int64
              * @description The number of this frame.
              */
             seq: number;
@@ -593,7 +593,7 @@ export interface components {
             /** @description The agents whose load has changed; at most a thousand, the others follow. */
             loads: components["schemas"]["AgentLoad"][];
             /**
-             * Format: int64
+             * Format: u-int64
              * @description The number of this frame.
              */
             seq: number;
@@ -644,7 +644,7 @@ export interface components {
             /** @description Driver version, when known. */
             driver?: string | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Bytes of its own memory, when known.
              */
             memory_bytes?: number | null;
@@ -668,7 +668,7 @@ export interface components {
             /** @description What. */
             kind: components["schemas"]["HappeningKind"];
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Grows by one from happening to happening of one coordinator run.
              */
             number: number;
@@ -685,7 +685,7 @@ export interface components {
             /** @description True while the agent finishes its work before it leaves. */
             draining?: boolean | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description The epoch granted at registration.
              */
             epoch?: number | null;
@@ -693,7 +693,7 @@ export interface components {
             paused?: components["schemas"]["Paused"] | null;
             runtime?: components["schemas"]["RuntimeReport"] | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Counts the heartbeats of this session; a lower one than the last is ignored.
              */
             seq?: number | null;
@@ -704,7 +704,7 @@ export interface components {
             /** @description Which coordinator run answered. */
             coordinator: components["schemas"]["CoordinatorIdentity"];
             /**
-             * Format: int64
+             * Format: u-int64
              * @description The agent's epoch.
              */
             epoch: number;
@@ -719,12 +719,12 @@ export interface components {
         /** @description How finely something is remembered, and for how long. */
         HistorySpan: {
             /**
-             * Format: int64
+             * Format: u-int64
              * @description How long.
              */
             length_ms: number;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description From one moment to the next.
              */
             step_ms: number;
@@ -737,7 +737,7 @@ export interface components {
              */
             end?: string | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description How long is remembered.
              */
             length_ms: number;
@@ -746,7 +746,7 @@ export interface components {
                 [key: string]: (number | null)[];
             };
             /**
-             * Format: int64
+             * Format: u-int64
              * @description From one moment to the next.
              */
             step_ms: number;
@@ -759,12 +759,12 @@ export interface components {
         /** @description The cadence the coordinator asks for. */
         LeaseTerms: {
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Milliseconds until the next heartbeat is due.
              */
             heartbeat_interval_ms: number;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Milliseconds of silence after which the agent counts as offline.
              */
             ttl_ms: number;
@@ -788,7 +788,7 @@ export interface components {
         /** @description A model in a runtime's memory. */
         LoadedModel: {
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Tokens of context it was loaded with.
              */
             context_length?: number | null;
@@ -797,12 +797,12 @@ export interface components {
             /** @description Full name with tag. */
             name: string;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Bytes of memory it takes in all.
              */
             size?: number | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Bytes of it in GPU memory.
              */
             size_vram?: number | null;
@@ -815,7 +815,7 @@ export interface components {
              */
             cpu_percent?: number | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Bytes of GPU memory in use, over all GPUs.
              */
             gpu_memory_used_bytes?: number | null;
@@ -830,7 +830,7 @@ export interface components {
              */
             gpu_temperature_celsius?: number | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Bytes of main memory in use.
              */
             memory_used_bytes?: number | null;
@@ -847,7 +847,7 @@ export interface components {
             /** @description Full name with tag, such as `llama3.2:latest`. */
             name: string;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Bytes on disk.
              */
             size?: number | null;
@@ -870,7 +870,7 @@ export interface components {
         /** @description `PATCH /api/agents/{id}`: what the operator may change. An absent field stays as it is. */
         PatchAgentRequest: {
             /**
-             * Format: int32
+             * Format: u-int32
              * @description How many requests it is given at once, 0 to 10000; 0 leaves it to what the agent says.
              */
             capacity?: number | null;
@@ -887,10 +887,7 @@ export interface components {
         };
         /** @description The agent is paused on its machine: it is to get no requests until a message comes without this. */
         Paused: {
-            /**
-             * Format: int64
-             * @description Milliseconds until it ends by itself; absent: when somebody there ends it.
-             */
+            /** @description Milliseconds until it ends by itself; absent: when somebody there ends it. */
             remaining_ms?: number | null;
         };
         /** @description One error, as `application/problem+json`. */
@@ -904,7 +901,7 @@ export interface components {
             /** @description Names the request in the coordinator's log. */
             request_id: components["schemas"]["RequestId"];
             /**
-             * Format: int32
+             * Format: u-int16
              * @description The HTTP status.
              */
             status: number;
@@ -949,7 +946,7 @@ export interface components {
             agent_version?: string | null;
             cloned_from?: components["schemas"]["AgentId"] | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description The last epoch the agent was granted, so that a restored backup cannot reuse it.
              */
             epoch?: number | null;
@@ -963,7 +960,7 @@ export interface components {
             ollama_version?: string | null;
             paused?: components["schemas"]["Paused"] | null;
             /**
-             * Format: int32
+             * Format: u-int16
              * @description The runtime's port.
              */
             port?: number;
@@ -976,7 +973,7 @@ export interface components {
             /** @description Which coordinator run answered. */
             coordinator: components["schemas"]["CoordinatorIdentity"];
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Grows with each accepted session.
              */
             epoch: number;
@@ -1008,29 +1005,29 @@ export interface components {
             /** @description The tries at agents, in order. */
             attempts: components["schemas"]["AttemptView"][];
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Bytes of the answer's body, at the end.
              */
             bytes?: number | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Chunks of the answer's body, at the end.
              */
             chunks?: number | null;
             /** @description Where it came from. */
             client: string;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Tokens of the answer, as the runtime counted them.
              */
             completion_tokens?: number | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description From its arrival to its end, or until now.
              */
             duration_ms: number;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description From its arrival to the first byte of the answer.
              */
             first_byte_ms?: number | null;
@@ -1053,13 +1050,13 @@ export interface components {
             /** @description Its position in the queue while it waits: 1 is next. */
             position?: number | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Tokens of the prompt, as the runtime counted them.
              */
             prompt_tokens?: number | null;
             protocol?: components["schemas"]["Protocol"] | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Time in the queue.
              */
             queue_ms: number;
@@ -1071,7 +1068,7 @@ export interface components {
             /** @description How far it has come. */
             state: components["schemas"]["RequestState"];
             /**
-             * Format: int32
+             * Format: u-int16
              * @description The HTTP status that the client got.
              */
             status?: number | null;
@@ -1092,7 +1089,7 @@ export interface components {
             /** @description The models it can serve, sorted by name. */
             models?: components["schemas"]["Model"][];
             /**
-             * Format: int32
+             * Format: u-int32
              * @description How many requests it serves at once, when it told.
              */
             slots?: number | null;
@@ -1127,14 +1124,14 @@ export interface components {
             /** @description Processor name. */
             cpu?: string | null;
             /**
-             * Format: int32
+             * Format: u-int32
              * @description Logical processors.
              */
             cpu_cores?: number | null;
             /** @description The GPUs; absent when the system could not tell, empty when it said there are none. */
             gpus?: components["schemas"]["Gpu"][] | null;
             /**
-             * Format: int64
+             * Format: u-int64
              * @description Bytes of main memory.
              */
             memory_bytes?: number | null;
@@ -1212,7 +1209,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1254,7 +1251,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `wrong_secret` */
@@ -1263,7 +1260,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `duplicate_identity`: make a new id */
@@ -1272,7 +1269,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Too large */
@@ -1281,7 +1278,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Not durable, nothing changed */
@@ -1290,7 +1287,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1321,7 +1318,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `unknown_agent` */
@@ -1330,7 +1327,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1353,13 +1350,22 @@ export interface operations {
                 };
                 content?: never;
             };
+            /** @description Invalid */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `unknown_agent` */
             404: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Not durable, nothing changed */
@@ -1368,7 +1374,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1403,7 +1409,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `unknown_agent` */
@@ -1412,7 +1418,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Not durable, nothing changed */
@@ -1421,7 +1427,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1456,7 +1462,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `wrong_secret` */
@@ -1465,7 +1471,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `unknown_agent`: register again */
@@ -1474,7 +1480,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `duplicate_identity`: make a new id */
@@ -1483,7 +1489,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1509,13 +1515,22 @@ export interface operations {
                 };
                 content?: never;
             };
+            /** @description Invalid */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `wrong_secret` */
             403: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `unknown_agent` */
@@ -1524,7 +1539,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description Not durable, nothing changed */
@@ -1533,7 +1548,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1565,7 +1580,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `wrong_secret` */
@@ -1574,7 +1589,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `unknown_agent`: register this session first */
@@ -1583,7 +1598,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `duplicate_identity`: make a new id */
@@ -1592,7 +1607,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `upgrade_required` */
@@ -1601,7 +1616,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1638,7 +1653,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1670,7 +1685,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1702,7 +1717,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1736,7 +1751,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1796,7 +1811,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1828,7 +1843,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };

@@ -96,8 +96,10 @@ async fn cloned_machine_is_told_to_make_a_new_identity_and_the_first_keeps_its_o
 
     table.renew(id, None, beat(2), after(now, 1.5)).unwrap();
     table.renew(id, None, beat(1), after(now, 2.0)).unwrap();
-    table.renew(id, None, beat(1), after(now, 3.0)).unwrap();
+    let proven = table.renew(id, None, beat(1), after(now, 3.0));
 
+    assert_eq!(proven, Err(RenewError::UnknownAgent), "it registers again");
+    assert_eq!(register(&mut table, &agent(1), after(now, 3.4)).epoch, 3);
     let refused = table.renew(id, None, beat(2), after(now, 3.5));
     assert_eq!(refused, Err(RenewError::DuplicateIdentity));
     let refused = table.register(&clone, after(now, 3.6));
@@ -106,6 +108,60 @@ async fn cloned_machine_is_told_to_make_a_new_identity_and_the_first_keeps_its_o
         "{refused:?}"
     );
     assert!(table.renew(id, None, beat(1), after(now, 4.0)).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn first_of_two_machines_gets_its_record_back_with_its_own_address() {
+    let now = start();
+    let mut table = AgentTable::new(POLICY);
+    let id = register(&mut table, &agent(1), now).id;
+    let clone = NewAgent {
+        session: Some(SessionId::from_u128(2)),
+        ip_address: [127, 0, 0, 2].into(),
+        ..agent(1)
+    };
+    register(&mut table, &clone, after(now, 1.0));
+    let told = |epoch| HeartbeatRequest {
+        epoch: Some(epoch),
+        ..beat(1)
+    };
+
+    let answered = table.renew(id, None, told(1), after(now, 1.1)).unwrap();
+    let proven = table.renew(id, None, told(answered.epoch), after(now, 2.1));
+    assert_eq!(proven, Err(RenewError::UnknownAgent));
+    register(&mut table, &agent(1), after(now, 2.2));
+
+    let agent = table.get(id, after(now, 2.2)).unwrap();
+    assert_eq!(
+        agent.stored.ip_address,
+        std::net::IpAddr::from([127, 0, 0, 1])
+    );
+    assert_eq!(agent.stored.session, Some(SessionId::from_u128(1)));
+    let refused = table.renew(id, None, beat(2), after(now, 2.3));
+    assert_eq!(refused, Err(RenewError::DuplicateIdentity));
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_that_a_dead_process_left_on_their_way_prove_nothing() {
+    let now = start();
+    let mut table = AgentTable::new(POLICY);
+    let id = register(&mut table, &agent(1), now).id;
+    let restarted = NewAgent {
+        session: Some(SessionId::from_u128(2)),
+        ..agent(1)
+    };
+    register(&mut table, &restarted, after(now, 1.0));
+
+    for seq in 1..9 {
+        let late = HeartbeatRequest {
+            epoch: Some(1),
+            seq: Some(seq),
+            ..beat(1)
+        };
+        table.renew(id, None, late, after(now, 1.1)).unwrap();
+    }
+
+    assert!(table.renew(id, None, beat(2), after(now, 1.2)).is_ok());
 }
 
 #[tokio::test(start_paused = true)]

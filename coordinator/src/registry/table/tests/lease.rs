@@ -161,7 +161,7 @@ async fn pause_of_the_coordinator_takes_nobody_offline() {
     fleet(&mut table, 10, now);
 
     let resumed = after(now, 90.0);
-    table.restart_leases(resumed.mono);
+    table.restart_leases(resumed.mono, Duration::from_secs(2));
     table.sweep(resumed);
     assert_eq!(table.counts().online, 10);
 
@@ -169,6 +169,25 @@ async fn pause_of_the_coordinator_takes_nobody_offline() {
     assert_eq!(table.counts().online, 10);
     table.sweep(after(resumed, 15.0));
     table.sweep(after(resumed, 19.0));
+    assert_eq!(table.counts().online, 0, "silence after the pause counts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn agents_have_longer_to_come_back_after_a_longer_pause() {
+    let now = start();
+    let mut table = AgentTable::new(POLICY);
+    let ids = fleet(&mut table, 10, now);
+    let resumed = after(now, 90.0);
+
+    table.restart_leases(resumed.mono, Duration::from_secs(90));
+    // What was sent meanwhile is read only now, and may be all that comes for a while.
+    let late = table.renew(ids[0], None, beat(1), after(resumed, 0.1));
+    assert!(late.is_ok());
+
+    table.sweep(after(resumed, 59.9));
+    assert_eq!(table.counts().online, 10);
+    table.sweep(after(resumed, 60.0));
+    table.sweep(after(resumed, 64.1));
     assert_eq!(table.counts().online, 0, "silence after the pause counts");
 }
 

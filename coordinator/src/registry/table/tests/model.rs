@@ -70,7 +70,7 @@ proptest! {
                 Step::Open(number, tunnel) => {
                     let id = AgentId::from_u128(number);
                     let session = SessionId::from_u128(number);
-                    if table.may_open_tunnel(id, None, session, now).is_ok() {
+                    if table.may_open_tunnel(id, None, session).is_ok() {
                         table.open_tunnel(id, (TunnelId(tunnel), session), now);
                     }
                 }

@@ -99,27 +99,26 @@ async fn patch_on_its_way_undoes_nothing_that_happened_meanwhile() {
     let now = start();
     let mut table = AgentTable::new(POLICY);
     let id = register(&mut table, &agent(1), now).id;
-    let clone = NewAgent {
-        session: Some(SessionId::from_u128(2)),
-        ..agent(1)
-    };
-    register(&mut table, &clone, now);
     let patch = PatchAgentRequest {
         notes: Some("rack 4".to_owned()),
         ..Default::default()
     };
     let ticket = table.patch(id, patch, now).unwrap();
-    table.renew(id, None, beat(1), after(now, 1.0)).unwrap();
-    table.renew(id, None, beat(1), after(now, 2.0)).unwrap();
+    let models = vec![Model::named("a:1b")];
+    let report = RuntimeReport {
+        models: models.clone(),
+        ..RuntimeReport::default()
+    };
+    let news = HeartbeatRequest {
+        runtime: Some(report),
+        ..beat(1)
+    };
+    table.renew(id, None, news, after(now, 1.0)).unwrap();
 
     table.publish(ticket, after(now, 2.5));
 
     let record = table.get(id, after(now, 2.5)).unwrap().stored;
-    assert_eq!(
-        record.session,
-        Some(SessionId::from_u128(1)),
-        "the first keeps the id"
-    );
+    assert_eq!(record.runtime.models, models);
     assert_eq!(record.notes.as_deref(), Some("rack 4"));
 }
 

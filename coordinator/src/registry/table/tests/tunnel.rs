@@ -140,7 +140,7 @@ async fn agent_that_registered_an_address_gets_no_tunnel() {
     let mut table = AgentTable::new(POLICY);
     let id = register(&mut table, &agent(1), now).id;
 
-    let refused = table.may_open_tunnel(id, None, SessionId::from_u128(1), now);
+    let refused = table.may_open_tunnel(id, None, SessionId::from_u128(1));
 
     assert_eq!(refused, Err(TunnelError::Direct));
 }
