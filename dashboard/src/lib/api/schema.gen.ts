@@ -361,7 +361,7 @@ export interface components {
              */
             capacity?: number | null;
             /**
-             * Format: int32
+             * Format: u-int32
              * @description The operator's own figure, which then is the capacity; absent: the agent's holds.
              */
             capacity_override?: number | null;
@@ -887,7 +887,10 @@ export interface components {
         };
         /** @description The agent is paused on its machine: it is to get no requests until a message comes without this. */
         Paused: {
-            /** @description Milliseconds until it ends by itself; absent: when somebody there ends it. */
+            /**
+             * Format: u-int64
+             * @description Milliseconds until it ends by itself; absent: when somebody there ends it.
+             */
             remaining_ms?: number | null;
         };
         /** @description One error, as `application/problem+json`. */
@@ -1873,7 +1876,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description `request_ended` */
@@ -1882,7 +1885,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
