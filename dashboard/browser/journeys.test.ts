@@ -95,9 +95,9 @@ describe.skipIf(!CHROMIUM)("journeys", () => {
     expect(await capacity.inputValue()).toBe("");
     await capacity.fill("2");
     await page.getByRole("button", { name: "Save" }).click();
-    await page.getByText("0 / 2").waitFor();
+    await page.getByText("0 / 2", { exact: true }).waitFor();
     await undo.click();
-    await page.getByText("0 / 4").waitFor();
+    await page.getByText("0 / 4", { exact: true }).waitFor();
     await page.getByRole("button", { name: "Edit" }).click();
     await page.getByRole("textbox", { name: "Name" }).fill("big one");
     await page.getByRole("textbox", { name: "Labels" }).fill("room=101\ngpu=big");

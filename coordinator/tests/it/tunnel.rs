@@ -291,9 +291,15 @@ async fn two_processes_with_tunnels_and_one_id_are_told_apart() {
 
     let again = open_tunnel(coordinator.api, &first, bearer).await;
     assert_eq!(again.map(|_| ()).unwrap_err(), StatusCode::NOT_FOUND);
+    assert_eq!(first.beat(coordinator.api).await.status, StatusCode::OK);
     let proof = first.beat(coordinator.api).await;
 
-    assert_eq!(proof.status, StatusCode::OK);
+    assert_eq!(
+        proof.status,
+        StatusCode::NOT_FOUND,
+        "the record is the other's"
+    );
+    first.register(coordinator.api).await;
     let refused = clone.beat(coordinator.api).await;
     assert_eq!(refused.status, StatusCode::CONFLICT);
     let tunnel = open_tunnel(coordinator.api, &first, bearer).await;
