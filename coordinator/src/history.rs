@@ -86,18 +86,22 @@ impl History {
     }
 
     fn look(&self, registry: &Registry, proxy: &Proxy, counters: &mut VecDeque<Counters>) {
-        let agents = registry.snapshot();
         let (counted, tokens) = Counters::read(proxy);
         let figures = rates(counters, counted, proxy);
         *self.0.now.lock() = figures;
-        let online = agents.iter().filter(|agent| agent.reason.is_none()).count();
+        let known = registry.counts().known;
+        let unroutable: usize = registry.unroutable().values().sum();
         let moment = Moment {
             mono: counted.at,
             wall: Utc::now(),
         };
-        let fleet = series::fleet(&figures, online);
-        let samples = agents.iter().map(|agent| sample(agent, &tokens));
-        self.0.archive.lock().record(moment, fleet, samples);
+        let fleet = series::fleet(&figures, known.saturating_sub(unroutable));
+        let samples = || {
+            let agents = registry.snapshot();
+            agents.iter().map(|agent| sample(agent, &tokens)).collect()
+        };
+        let mut archive = self.0.archive.lock();
+        archive.record(moment, fleet, known, samples);
     }
 }
 

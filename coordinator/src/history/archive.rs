@@ -113,16 +113,18 @@ impl Archive {
         self.tier
     }
 
-    /// Writes down a moment. Agents that are not among the samples are forgotten.
+    /// Writes down a moment of a fleet of so many agents. Samples are asked for when they are due;
+    /// agents that are not among them are forgotten.
     pub(super) fn record(
         &mut self,
         now: Moment,
         fleet: Row,
-        samples: impl ExactSizeIterator<Item = Sample>,
+        agents: usize,
+        samples: impl FnOnce() -> Vec<Sample>,
     ) {
         let due = self.fleet_clock.due(FLEET, now);
         self.fleet.push(FLEET, fleet, due);
-        let tier = self.tier_for(samples.len());
+        let tier = self.tier_for(agents);
         if tier != self.tier {
             self.agents.clear();
             self.clock = Clock::default();
@@ -136,7 +138,7 @@ impl Archive {
             return;
         }
         let mut before = std::mem::take(&mut self.agents);
-        for sample in samples {
+        for sample in samples() {
             let mut track = before.remove(&sample.id).unwrap_or_default();
             let row = track.complete(&sample, tier.fine.step);
             track.push(tier, row, due);
@@ -354,8 +356,8 @@ mod tests {
         let mut archive = Archive::new(64 * MIB);
 
         for seconds in [0, 2, 4, 10, 12] {
-            let samples = std::iter::once(sample(id, seconds * 10));
-            archive.record(moment(start, seconds), GAP, samples);
+            let samples = || vec![sample(id, seconds * 10)];
+            archive.record(moment(start, seconds), GAP, 1, samples);
         }
 
         let seen = archive.of_agent(id, Resolution::Fine);
@@ -369,13 +371,29 @@ mod tests {
     }
 
     #[test]
+    fn agents_are_looked_at_only_when_their_rows_are_due() {
+        let (start, mut looks) = (Instant::now(), Vec::new());
+        let mut archive = Archive::new(64 * MIB);
+
+        for (seconds, agents) in [(0, 3_000), (2, 3_000), (10, 3_000), (12, 1_000_000)] {
+            archive.record(moment(start, seconds), GAP, agents, || {
+                looks.push(seconds);
+                Vec::new()
+            });
+        }
+
+        assert_eq!(looks, [0, 10]);
+        let fleet = archive.of_fleet(Resolution::Fine);
+        assert_eq!(fleet.series["queued"].len(), 7);
+    }
+
+    #[test]
     fn nothing_is_remembered_for_longer_than_said() {
         let (start, id) = (Instant::now(), AgentId::new());
         let mut archive = Archive::new(64 * MIB);
 
         for step in 0..1_000 {
-            let samples = std::iter::once(sample(id, 0));
-            archive.record(moment(start, step * 2), GAP, samples);
+            archive.record(moment(start, step * 2), GAP, 1, || vec![sample(id, 0)]);
         }
 
         let fine = archive.of_agent(id, Resolution::Fine);
@@ -383,7 +401,7 @@ mod tests {
         assert_eq!(fine.series["in_flight"].len(), 300);
         assert_eq!(coarse.series["in_flight"].len(), 34);
         assert_eq!(coarse.series["in_flight"][30], Some(3.0));
-        archive.record(moment(start, 3_000), GAP, std::iter::empty());
+        archive.record(moment(start, 3_000), GAP, 0, Vec::new);
         assert!(archive.of_agent(id, Resolution::Fine).series["in_flight"].is_empty());
     }
 }
