@@ -1,4 +1,4 @@
-//! Measures the registry's storage on the disk it is pointed at:
+//! Measures the registry's storage on the disk it is pointed at, without a journal and as it is:
 //! `cargo run --release --example storage_speed -- [directory]`.
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use chrono::Utc;
 use ollama_coordinator::storage::agent::StoredAgent;
+use ollama_coordinator::storage::json::{JsonStore, Limits};
 use ollama_coordinator::storage::writer::Writer;
 use ollama_coordinator::storage::{self, Change, Store as _};
 use ollama_coordinator_common::id::{AgentId, SessionId};
@@ -22,63 +23,87 @@ const CLIENTS: u64 = 64;
 const COMMITS: usize = 50;
 const LOADS: usize = 7;
 const DURATION: Duration = Duration::from_secs(3);
+/// Never a journal, however large the fleet.
+const WHOLE_FILE: Limits = Limits {
+    small_file: u64::MAX,
+    journal_percent: 100,
+};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let parent = std::env::args().nth(1).unwrap_or_else(|| ".".to_owned());
     println!(
-        "agents  bytes/agent  commit p50 ms  max ms  load p50 ms  registrations/s (64 clients)"
+        "agents  storage  bytes/agent  1 agent p50 ms  max ms  32 agents p50 ms  max ms  \
+         load p50 ms  registrations/s (64 clients)"
     );
     for agents in [100, 1_000, 10_000, 100_000] {
-        let directory = tempfile::tempdir_in(&parent)?;
-        measure(directory.path(), agents).await?;
+        for limits in [WHOLE_FILE, Limits::default()] {
+            let directory = tempfile::tempdir_in(&parent)?;
+            measure(directory.path(), agents, limits).await?;
+        }
     }
     Ok(())
 }
 
-async fn measure(directory: &Path, agents: u64) -> anyhow::Result<()> {
-    let mut store = storage::open(directory, None)?;
+async fn measure(directory: &Path, agents: u64, limits: Limits) -> anyhow::Result<()> {
+    let open = || -> anyhow::Result<JsonStore> {
+        let store = storage::open(directory, None)?;
+        Ok(store.with_limits(limits))
+    };
+    let mut store = open()?;
     store.load()?;
     let everybody: Vec<_> = (0..agents).map(|number| put(number, 0)).collect();
     store.commit(&everybody)?;
     drop(everybody);
     let bytes = std::fs::metadata(directory.join(storage::json::FILE_NAME))?.len();
 
-    let mut commits = Vec::new();
-    for round in 1..=COMMITS {
-        let batch: Vec<_> = (0..32).map(|number| put(number, round)).collect();
-        let started = Instant::now();
-        store.commit(&batch)?;
-        commits.push(started.elapsed());
-    }
+    let one = commits(&mut store, 1)?;
+    let many = commits(&mut store, 32)?;
     drop(store);
 
     let mut loads = Vec::new();
     for _ in 0..LOADS {
         let started = Instant::now();
-        let mut store = storage::open(directory, None)?;
+        let mut store = open()?;
         let loaded = store.load()?;
         loads.push(started.elapsed());
         anyhow::ensure!(loaded.agents.len() as u64 == agents);
     }
-
-    let per_second = registrations_per_second(directory, agents).await?;
-    commits.sort();
     loads.sort();
-    let slowest = commits.last().context("at least one commit")?;
+
+    let per_second = registrations_per_second(open()?, agents).await?;
+    let storage = if limits == WHOLE_FILE {
+        "whole"
+    } else {
+        "default"
+    };
     println!(
-        "{agents:6}  {:11}  {:13.2}  {:6.2}  {:11.2}  {per_second:.0}",
+        "{agents:6}  {storage:7}  {:11}  {:14.2}  {:6.2}  {:16.2}  {:6.2}  {:11.2}  {per_second:.0}",
         bytes / agents,
-        ms(commits[COMMITS / 2]),
-        ms(*slowest),
+        ms(one[COMMITS / 2]),
+        ms(*one.last().context("at least one commit")?),
+        ms(many[COMMITS / 2]),
+        ms(*many.last().context("at least one commit")?),
         ms(loads[LOADS / 2]),
     );
     Ok(())
 }
 
+/// Commits batches of `size` agents; returns how long that took, sorted.
+fn commits(store: &mut JsonStore, size: u64) -> anyhow::Result<Vec<Duration>> {
+    let mut commits = Vec::new();
+    for round in 1..=COMMITS {
+        let batch: Vec<_> = (0..size).map(|number| put(number, round)).collect();
+        let started = Instant::now();
+        store.commit(&batch)?;
+        commits.push(started.elapsed());
+    }
+    commits.sort();
+    Ok(commits)
+}
+
 /// Lets 64 clients register one after the other for a while, as changed agents.
-async fn registrations_per_second(directory: &Path, agents: u64) -> anyhow::Result<f64> {
-    let mut store = storage::open(directory, None)?;
+async fn registrations_per_second(mut store: JsonStore, agents: u64) -> anyhow::Result<f64> {
     store.load()?;
     let (writer, thread) = Writer::start(Box::new(store));
     let started = Instant::now();

@@ -1,5 +1,6 @@
 //! A registry file of any bytes beside a good backup: nothing panics, the backup is used or
-//! needless, and what was damaged stays as evidence.
+//! needless, and what was damaged stays as evidence. Then the same bytes as the end of a journal:
+//! nothing panics, what was acknowledged before them is there, and nobody else unless they say so.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use ollama_coordinator::storage::conformance::agent;
-use ollama_coordinator::storage::json::JsonStore;
+use ollama_coordinator::storage::json::{JsonStore, Limits};
 use ollama_coordinator::storage::recovery::Recovery;
 use ollama_coordinator::storage::{Change, Store, StoreError};
 use ollama_coordinator_common::atomic_file::file_system::{FileSystem, NewFile};
@@ -19,7 +20,15 @@ use parking_lot::Mutex;
 const FILE: &str = "/data/agents.json";
 const BACKUP: &str = "/data/agents.json.bak";
 
+const JOURNAL: &str = "/data/agents.json.journal-1";
+const ALWAYS_A_JOURNAL: Limits = Limits { small_file: 0, journal_percent: u64::MAX };
+
 fuzz_target!(|bytes: &[u8]| {
+    file(bytes);
+    journal(bytes);
+});
+
+fn file(bytes: &[u8]) {
     let good = Disk::default();
     let mut store = open(&good);
     store.load().expect("an empty directory is a new registry");
@@ -44,7 +53,31 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let again = open(&disk).load().expect("what was loaded can be loaded again");
     assert_eq!(again.recovery, Recovery::Clean);
-});
+}
+
+fn journal(bytes: &[u8]) {
+    let disk = Disk::default();
+    let mut store = open(&disk).with_limits(ALWAYS_A_JOURNAL);
+    store.load().expect("an empty directory is a new registry");
+    for number in 1..3 {
+        store.commit(&[Change::Put(Arc::new(agent(number)))]).expect("memory can be written");
+    }
+    drop(store);
+    let mut files = disk.0.lock();
+    files.get_mut(Path::new(JOURNAL)).expect("the second agent is in it").extend(bytes);
+    drop(files);
+
+    let loaded = match open(&disk).load() {
+        Ok(loaded) => loaded,
+        Err(StoreError::NewerSchema { .. }) => return,
+        Err(error) => panic!("{error:?}"),
+    };
+    let is_plain = !bytes.windows(10).any(|window| window == b"{\"checksum");
+    assert!(!is_plain || loaded.agents == [agent(1), agent(2)]);
+    let again = open(&disk).load().expect("what was loaded can be loaded again");
+    assert_eq!(again.recovery, Recovery::Clean);
+    assert_eq!(again.agents, loaded.agents);
+}
 
 fn open(disk: &Disk) -> JsonStore {
     JsonStore::on(Arc::new(disk.clone()), Path::new("/data"), None)

@@ -33,9 +33,9 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     }
 }
 
-/// A file that has just been created.
-pub trait NewFile: io::Write {
-    /// Makes the contents durable.
+/// A file that has been created and is written from its beginning to its end.
+pub trait NewFile: io::Write + Send {
+    /// Makes what was written so far durable.
     fn sync(&mut self) -> io::Result<()>;
 }
 

@@ -49,7 +49,7 @@ pub struct Readiness {
     /// `ok`, or what keeps changes from being stored.
     storage: String,
     /// How the registry was come by at the start: `clean`, `new`, `imported`,
-    /// `quarantined_records`, `recovered_from_backup` or `recovered_empty`.
+    /// `quarantined_records`, `damaged_journal`, `recovered_from_backup` or `recovered_empty`.
     #[schema(value_type = String)]
     registry: &'static str,
     /// The same in words, with the files kept as evidence.

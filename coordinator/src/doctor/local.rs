@@ -88,8 +88,8 @@ fn registry(data_dir: &Path) -> Check {
         .with_remedy("nothing has to be done: they are set aside at the next start"),
         Ok(Inspection::Damaged { cause }) => {
             Check::error(id, format!("agents.json is damaged: {cause}")).with_remedy(
-                "restore a backup, or start the coordinator: it keeps the damaged file and goes on \
-                 from agents.json.bak",
+                "restore a backup, or start the coordinator: it keeps what is damaged and goes on \
+                 from what is whole, agents.json.bak if need be",
             )
         }
         Err(error) => Check::error(id, format!("{:#}", anyhow::Error::from(error)))

@@ -1,15 +1,25 @@
-//! The registry as one readable JSON file, replaced as a whole by each commit.
+//! The registry as one readable JSON file, replaced as a whole by each commit; when it is large,
+//! what changes is appended to a journal beside it, which is folded in from time to time.
 //!
 //! Each agent's text is kept in memory, so that a commit serialises only what changes. How the
-//! file is found whole again after damage is [`restore`]'s business.
+//! files are found whole again after damage is [`restore`]'s business.
 
-mod contents;
+mod plan;
+
 mod document;
-mod evidence;
-mod legacy;
+mod journal;
+
+mod files;
 mod lock;
 mod mount;
+
+mod contents;
+mod evidence;
+mod legacy;
+mod replay;
 mod restore;
+
+mod checksum;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,11 +27,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ollama_coordinator_common::atomic_file::file_system::{Disk, FileSystem, create_directory};
-use ollama_coordinator_common::atomic_file::{self, Backup, Previous, ReplaceError};
+use ollama_coordinator_common::atomic_file::{self, ReplaceError};
 use ollama_coordinator_common::id::AgentId;
 
-use self::document::{Extra, Header};
+use self::document::Extra;
+use self::files::Files;
 use self::lock::DirectoryLock;
+use self::plan::Step;
 use self::restore::Restored;
 use super::{Change, Loaded, Store, StoreError};
 
@@ -55,17 +67,33 @@ pub fn inspect(data_dir: &Path) -> Result<Inspection, StoreError> {
     restore::inspect(&Disk, &data_dir.join(FILE_NAME))
 }
 
-/// Stores agents in `agents.json`.
+/// When the whole file is written, and when what changed is appended to a journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// A file of so many bytes, or fewer, has no journal.
+    pub small_file: u64,
+    /// How long the journal becomes before it is folded in, in per cent of the file.
+    pub journal_percent: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            small_file: 1 << 20,
+            journal_percent: 100,
+        }
+    }
+}
+
+/// Stores agents in `agents.json` and its journal.
 #[derive(Debug)]
 pub struct JsonStore {
-    fs: Arc<dyn FileSystem>,
-    path: PathBuf,
+    files: Files,
+    limits: Limits,
     import_from: Option<PathBuf>,
-    records: BTreeMap<AgentId, Box<str>>,
+    records: Records,
     generation: u64,
     extra: Extra,
-    on_disk: bool,
-    backup_works: bool,
     _lock: Option<DirectoryLock>,
 }
 
@@ -88,11 +116,10 @@ impl JsonStore {
             _lock: Some(lock),
             ..Self::on(Arc::new(Disk), data_dir, import_from)
         };
-        atomic_file::check_writable(&*store.fs, &store.path).map_err(|source| {
-            OpenError::NotWritable {
-                path: data_dir.to_owned(),
-                source,
-            }
+        let checked = atomic_file::check_writable(store.files.fs(), store.files.path());
+        checked.map_err(|source| OpenError::NotWritable {
+            path: data_dir.to_owned(),
+            source,
         })?;
         Ok(store)
     }
@@ -101,44 +128,57 @@ impl JsonStore {
     #[doc(hidden)]
     pub fn on(fs: Arc<dyn FileSystem>, data_dir: &Path, import_from: Option<&Path>) -> Self {
         Self {
-            fs,
-            path: data_dir.join(FILE_NAME),
+            files: Files::new(fs, data_dir.join(FILE_NAME)),
+            limits: Limits::default(),
             import_from: import_from.map(Path::to_owned),
             records: BTreeMap::new(),
             generation: 0,
             extra: Extra::default(),
-            on_disk: false,
-            backup_works: true,
             _lock: None,
         }
     }
 
-    /// Replaces the file by the present state.
-    fn write(&mut self) -> Result<(), ReplaceError> {
-        let header = Header {
-            generation: self.generation + 1,
-            saved_at: self.fs.now(),
-            extra: &self.extra,
-        };
-        let text = document::render(&header, &self.records);
-        let previous = atomic_file::replace(&*self.fs, &self.path, &text, Backup::Keep)?;
-        self.generation += 1;
-        match previous {
-            Previous::Missing if self.on_disk => tracing::warn!(
-                path = %self.path.display(),
-                "Registry file was deleted while the coordinator ran; it has been written anew"
-            ),
-            Previous::NotKept(error) if self.backup_works => {
-                self.backup_works = false;
-                tracing::warn!(
-                    path = %self.path.display(),
-                    %error,
-                    "No backup of the registry can be kept on this file system"
-                );
+    /// Has a journal earlier or later than the default: for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Writes the present state as a generation of its own.
+    fn write_next(&mut self) -> Result<(), ReplaceError> {
+        let next = self.generation + 1;
+        self.files.replace(next, &self.extra, &self.records)?;
+        self.generation = next;
+        Ok(())
+    }
+
+    /// Writes the present state, which is stored already, as the whole file.
+    fn fold(&mut self) -> Result<(), ReplaceError> {
+        self.files.fold(self.generation, &self.extra, &self.records)
+    }
+
+    /// Makes `changes` durable, in the file or after it.
+    fn store(&mut self, changes: Vec<RecordChange>) -> Result<(), ReplaceError> {
+        self.files.close_journal_if_deleted();
+        let situation = self.files.situation();
+        match plan::next_step(self.limits, situation, changes.len()) {
+            Step::Whole => {
+                let undo = apply(&mut self.records, changes);
+                let written = self.write_next();
+                if written.is_err() {
+                    apply(&mut self.records, undo);
+                }
+                return written;
             }
-            Previous::Kept | Previous::Missing | Previous::NotKept(_) | Previous::Discarded => {}
+            Step::Fold => self.fold()?,
+            Step::Append => {}
         }
-        self.on_disk = true;
+        if !changes.is_empty() {
+            self.files.append(self.generation + 1, &changes)?;
+            self.generation += 1;
+            apply(&mut self.records, changes);
+        }
         Ok(())
     }
 }
@@ -149,13 +189,18 @@ impl Store for JsonStore {
             contents,
             recovery,
             on_disk,
-        } = restore::restore(&*self.fs, &self.path, self.import_from.as_deref())?;
+            journals,
+        } = restore::restore(
+            self.files.fs(),
+            self.files.path(),
+            self.import_from.as_deref(),
+        )?;
+        self.files.found(on_disk.then_some(contents.file), journals);
         self.records = contents.records;
         self.generation = contents.generation;
         self.extra = contents.extra;
-        self.on_disk = on_disk;
         if recovery.calls_for_a_new_file()
-            && let Err(error) = self.write()
+            && let Err(error) = self.write_next()
         {
             tracing::warn!(
                 error = format!("{:#}", anyhow::Error::from(error)),
@@ -171,12 +216,20 @@ impl Store for JsonStore {
 
     fn commit(&mut self, batch: &[Change]) -> Result<(), StoreError> {
         let changes = batch.iter().map(serialise).collect::<Result<Vec<_>, _>>()?;
-        let undo = apply(&mut self.records, changes);
-        if let Err(error) = self.write() {
-            apply(&mut self.records, undo);
-            return Err(error.into());
-        }
+        self.store(changes)?;
         Ok(())
+    }
+
+    fn close(&mut self) {
+        if self.files.is_whole_at(self.generation) {
+            return;
+        }
+        if let Err(error) = self.fold() {
+            tracing::warn!(
+                error = format!("{:#}", anyhow::Error::from(error)),
+                "Journal could not be folded into the registry's file; it is read at the next start"
+            );
+        }
     }
 }
 
@@ -221,6 +274,9 @@ fn process(pid: Option<u32>) -> String {
     pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
 }
 
+/// Each agent's text in the file.
+type Records = BTreeMap<AgentId, Box<str>>;
+
 /// A record's new text, or none for a removal.
 type RecordChange = (AgentId, Option<Box<str>>);
 
@@ -238,10 +294,7 @@ fn serialise(change: &Change) -> Result<RecordChange, StoreError> {
 }
 
 /// Applies the changes in order; applying what is returned takes them back.
-fn apply(
-    records: &mut BTreeMap<AgentId, Box<str>>,
-    changes: Vec<RecordChange>,
-) -> Vec<RecordChange> {
+fn apply(records: &mut Records, changes: Vec<RecordChange>) -> Vec<RecordChange> {
     let mut undo: Vec<_> = changes
         .into_iter()
         .map(|(id, text)| match text {

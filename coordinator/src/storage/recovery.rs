@@ -26,12 +26,23 @@ pub enum Recovery {
         /// Where they are kept.
         evidence: PathBuf,
     },
-    /// The file was damaged or missing; the last good copy is loaded.
-    FromBackup {
-        /// What was wrong with the file.
+    /// The file is whole, the journal after it is not; what can be believed is loaded.
+    DamagedJournal {
+        /// What was wrong with the journal.
         cause: String,
-        /// Where it is kept; nowhere when it was missing.
-        evidence: Option<PathBuf>,
+        /// Where it is kept.
+        evidence: Vec<PathBuf>,
+        /// How many agents are loaded.
+        agents: usize,
+        /// How many records made no sense.
+        quarantined: usize,
+    },
+    /// The file was damaged or missing; the last good copy is loaded, with its journals.
+    FromBackup {
+        /// What was wrong with the file, and with journals.
+        cause: String,
+        /// Where the damaged files are kept; nowhere when the file was missing.
+        evidence: Vec<PathBuf>,
         /// How many agents the copy had.
         agents: usize,
         /// How many records of the copy made no sense.
@@ -54,6 +65,7 @@ impl Recovery {
             Self::New => "new",
             Self::Imported { .. } => "imported",
             Self::Quarantined { .. } => "quarantined_records",
+            Self::DamagedJournal { .. } => "damaged_journal",
             Self::FromBackup { .. } => "recovered_from_backup",
             Self::Empty { .. } => "recovered_empty",
         }
@@ -63,7 +75,10 @@ impl Recovery {
     pub fn is_suspicious(&self) -> bool {
         match self {
             Self::Clean | Self::New | Self::Imported { .. } => false,
-            Self::Quarantined { .. } | Self::FromBackup { .. } | Self::Empty { .. } => true,
+            Self::Quarantined { .. }
+            | Self::DamagedJournal { .. }
+            | Self::FromBackup { .. }
+            | Self::Empty { .. } => true,
         }
     }
 
@@ -73,6 +88,7 @@ impl Recovery {
             Self::Clean | Self::New => false,
             Self::Imported { .. }
             | Self::Quarantined { .. }
+            | Self::DamagedJournal { .. }
             | Self::FromBackup { .. }
             | Self::Empty { .. } => true,
         }
@@ -98,6 +114,18 @@ impl fmt::Display for Recovery {
                 "{records} unusable records set aside in {}",
                 evidence.display()
             ),
+            Self::DamagedJournal {
+                cause,
+                evidence,
+                agents,
+                quarantined,
+            } => {
+                write!(f, "{cause}: {agents} agents loaded")?;
+                if *quarantined > 0 {
+                    write!(f, ", {quarantined} records set aside")?;
+                }
+                write_evidence(f, evidence)
+            }
             Self::FromBackup {
                 cause,
                 evidence,
@@ -108,18 +136,19 @@ impl fmt::Display for Recovery {
                 if *quarantined > 0 {
                     write!(f, ", {quarantined} of its records set aside")?;
                 }
-                match evidence {
-                    Some(path) => write!(f, "; damaged file kept as {}", path.display()),
-                    None => Ok(()),
-                }
+                write_evidence(f, evidence)
             }
             Self::Empty { cause, evidence } => {
                 write!(f, "{cause} and no usable backup: the registry starts empty")?;
-                for path in evidence {
-                    write!(f, "; damaged file kept as {}", path.display())?;
-                }
-                Ok(())
+                write_evidence(f, evidence)
             }
         }
     }
+}
+
+fn write_evidence(f: &mut fmt::Formatter<'_>, evidence: &[PathBuf]) -> fmt::Result {
+    for path in evidence {
+        write!(f, "; damaged file kept as {}", path.display())?;
+    }
+    Ok(())
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use ollama_coordinator::storage::{self, Change, Store as _};
 use ollama_coordinator_common::id::AgentId;
+use ollama_coordinator_common::protocol::tunnel::LinkKind;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::Value;
@@ -24,14 +26,37 @@ const CYCLES: &str = "OLLAMA_COORDINATOR_KILL_CYCLES";
 const DEFAULT_CYCLES: usize = 200;
 /// A registry is begun anew after so many cycles, so that late ones are as fast as early ones.
 const CYCLES_PER_REGISTRY: usize = 50;
+/// With a journal each start takes longer.
+const CYCLES_PER_LARGE_CYCLE: usize = 10;
 const CLIENTS: usize = 8;
 const LONGEST_LIFE: Duration = Duration::from_millis(40);
 
 #[tokio::test]
 async fn acknowledged_registrations_survive_kill_9_at_any_moment() {
-    let cycles = std::env::var(CYCLES).map_or(DEFAULT_CYCLES, |text| {
+    kill_while_agents_register(cycles(), Fleet::Small).await;
+}
+
+#[tokio::test]
+async fn acknowledged_registrations_in_a_journal_survive_kill_9_at_any_moment() {
+    kill_while_agents_register(cycles() / CYCLES_PER_LARGE_CYCLE, Fleet::Large).await;
+}
+
+/// What is registered before anything is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fleet {
+    /// Nobody.
+    Small,
+    /// So much that a journal follows the file.
+    Large,
+}
+
+fn cycles() -> usize {
+    std::env::var(CYCLES).map_or(DEFAULT_CYCLES, |text| {
         text.parse().expect("it is a number of cycles")
-    });
+    })
+}
+
+async fn kill_while_agents_register(cycles: usize, fleet: Fleet) {
     let seed: u64 = rand::random();
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut machine = Machine::new();
@@ -42,6 +67,9 @@ async fn acknowledged_registrations_survive_kill_9_at_any_moment() {
         if cycle % CYCLES_PER_REGISTRY == 0 {
             machine = Machine::new();
             acknowledged.clear();
+            if fleet == Fleet::Large {
+                acknowledged.extend(register_many(&machine.data_dir()));
+            }
         }
         let process = machine.start().await;
         lost.extend(missing(machine.api, &acknowledged).await);
@@ -63,7 +91,12 @@ async fn acknowledged_registrations_survive_kill_9_at_any_moment() {
             total += ids.len();
             acknowledged.extend(ids);
         }
-        lost.extend(missing_in_file(&machine.agents_file(), &acknowledged));
+        match fleet {
+            Fleet::Small => {
+                lost.extend(missing_in_file(&machine.agents_file(), &acknowledged));
+            }
+            Fleet::Large => assert!(has_journal(&machine.data_dir())),
+        }
     }
     let process = machine.start().await;
     lost.extend(missing(machine.api, &acknowledged).await);
@@ -71,10 +104,37 @@ async fn acknowledged_registrations_survive_kill_9_at_any_moment() {
 
     let lost_count = lost.len();
     say(&format!(
-        "{cycles} kill -9 cycles, {total} acknowledged registrations, {lost_count} lost"
+        "{fleet:?} fleet: {cycles} kill -9 cycles, {total} acknowledged registrations, {lost_count} lost"
     ));
     assert!(lost.is_empty(), "seed {seed}: {lost:?}");
     assert!(total >= cycles / 2, "the kills came too early: {total}");
+}
+
+/// Stores a few agents with long notes, of more than a mebibyte; returns their ids.
+fn register_many(data_dir: &Path) -> Vec<AgentId> {
+    let mut store = storage::open(data_dir, None).expect("the directory is new");
+    store.load().expect("there is nothing yet");
+    let agents = (1..=20).map(|number| {
+        let mut agent = storage::conformance::agent(number);
+        agent.link = LinkKind::Tunnel;
+        agent.notes = Some("x".repeat(60_000));
+        agent
+    });
+    let agents: Vec<_> = agents.collect();
+    let batch: Vec<_> = agents
+        .iter()
+        .cloned()
+        .map(Arc::new)
+        .map(Change::Put)
+        .collect();
+    store.commit(&batch).expect("the disk has room");
+    agents.iter().map(|agent| agent.id).collect()
+}
+
+fn has_journal(data_dir: &Path) -> bool {
+    let names = std::fs::read_dir(data_dir).expect("it is there");
+    let mut names = names.map(|entry| entry.expect("it is readable").file_name());
+    names.any(|name| name.to_string_lossy().starts_with("agents.json.journal-"))
 }
 
 /// Registers one new agent after another; returns those that were told that they are known.

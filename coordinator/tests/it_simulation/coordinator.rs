@@ -17,7 +17,7 @@ use ollama_coordinator::registry::table::{
 };
 use ollama_coordinator::registry::transition::Transition;
 use ollama_coordinator::storage::agent::StoredAgent;
-use ollama_coordinator::storage::json::JsonStore;
+use ollama_coordinator::storage::json::{JsonStore, Limits};
 use ollama_coordinator::storage::recovery::Recovery;
 use ollama_coordinator::storage::{Change, Store as _};
 use ollama_coordinator_common::id::{AgentId, InstanceId, SessionId};
@@ -29,6 +29,11 @@ use crate::disk::Disk;
 use crate::message::{Credentials, Exchange, ProcessId, Reply, Request, Terms};
 
 const DATA: &str = "/data";
+/// Fleets of some twenty machines and more have a journal.
+const LIMITS: Limits = Limits {
+    small_file: 20_000,
+    journal_percent: 100,
+};
 /// How late a tick of the reaper means that the process was paused, as in the product.
 const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) const TICK: Duration = Duration::from_millis(200);
@@ -91,7 +96,8 @@ impl Coordinator {
         disk: &Disk,
         (at, now): (Duration, Moment),
     ) -> (Self, Recovery) {
-        let mut store = JsonStore::on(Arc::new(disk.clone()), Path::new(DATA), None);
+        let store = JsonStore::on(Arc::new(disk.clone()), Path::new(DATA), None);
+        let mut store = store.with_limits(LIMITS);
         let loaded = store.load().expect("the disk can be read");
         let mut table = AgentTable::new(policy);
         table.restore(loaded.agents, loaded.saved_at, now);

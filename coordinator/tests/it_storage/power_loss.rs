@@ -1,6 +1,6 @@
 //! Power loss between any two file operations, on turmoil's simulated file system, against the
 //! real store. The right recipe loses nothing; recipes broken on purpose show that it would be
-//! seen if it did. `POWER_LOSS_SEEDS` sets how many runs to make.
+//! seen if it did: with the whole file alone, and with a journal after it. `POWER_LOSS_SEEDS` sets how many runs to make.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use ollama_coordinator::storage::agent::StoredAgent;
 use ollama_coordinator::storage::conformance::agent;
-use ollama_coordinator::storage::json::JsonStore;
+use ollama_coordinator::storage::json::{JsonStore, Limits};
 use ollama_coordinator::storage::recovery::Recovery;
 use ollama_coordinator::storage::{Change, Store as _, StoreError};
 use ollama_coordinator_common::atomic_file::file_system::{FileSystem, NewFile};
@@ -19,9 +19,11 @@ use ollama_coordinator_common::id::AgentId;
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
+use rstest::rstest;
 use turmoil::fs::shim::std::fs as simulated;
 
 use crate::support::put;
+use crate::support::rebind::rebind;
 
 const DEFAULT_SEEDS: u64 = 150;
 /// A broken recipe shows within far fewer runs than the right one deserves.
@@ -29,10 +31,32 @@ const SEEDS_PER_BROKEN_SEED: u64 = 5;
 const CRASHES_PER_SEED: u64 = 10;
 const DIRECTORY: &str = "/data";
 const FILE: &str = "/data/agents.json";
+const JOURNAL: Limits = Limits {
+    small_file: 0,
+    journal_percent: 100,
+};
+/// Files of the simulated fleets are now smaller, now larger.
+const JOURNAL_AT_TIMES: Limits = Limits {
+    small_file: 8_000,
+    journal_percent: 50,
+};
 
 #[test]
 fn power_loss_at_any_moment_loses_and_corrupts_nothing() {
-    let harm = run_seeds(Recipe::Right);
+    let harm = run_seeds(Recipe::Right, Limits::default());
+
+    assert_eq!((harm.lost, harm.corrupt), (0, 0), "{harm:?}");
+    assert!(
+        harm.acknowledged > harm.crashes,
+        "too few commits to mean anything: {harm:?}"
+    );
+}
+
+#[rstest]
+#[case::always_a_journal(JOURNAL)]
+#[case::a_journal_at_times(JOURNAL_AT_TIMES)]
+fn power_loss_with_a_journal_loses_and_corrupts_nothing(#[case] limits: Limits) {
+    let harm = run_seeds(Recipe::Right, limits);
 
     assert_eq!((harm.lost, harm.corrupt), (0, 0), "{harm:?}");
     assert!(
@@ -42,29 +66,50 @@ fn power_loss_at_any_moment_loses_and_corrupts_nothing() {
 }
 
 #[test]
+fn missing_fsync_of_the_journal_is_caught() {
+    let harm = run_seeds(Recipe::NoJournalSync, JOURNAL);
+
+    assert!(harm.lost > 0, "{harm:?}");
+}
+
+#[test]
+fn missing_fsync_of_the_directory_of_a_new_journal_is_caught() {
+    let harm = run_seeds(Recipe::NoJournalDirectorySync, JOURNAL);
+
+    assert!(harm.lost > 0, "{harm:?}");
+}
+
+#[test]
+fn journal_that_is_not_bound_to_its_file_is_caught() {
+    let harm = run_seeds(Recipe::UnboundJournal, JOURNAL_AT_TIMES);
+
+    assert!(harm.lost > 0, "{harm:?}");
+}
+
+#[test]
 fn missing_fsync_of_the_file_is_caught() {
-    let harm = run_seeds(Recipe::NoFileSync);
+    let harm = run_seeds(Recipe::NoFileSync, Limits::default());
 
     assert!(harm.corrupt > 0, "{harm:?}");
 }
 
 #[test]
 fn missing_fsync_of_the_directory_is_caught() {
-    let harm = run_seeds(Recipe::NoDirectorySync);
+    let harm = run_seeds(Recipe::NoDirectorySync, Limits::default());
 
     assert!(harm.lost > 0, "{harm:?}");
 }
 
 #[test]
 fn writing_in_place_is_caught_even_with_fsync() {
-    let harm = run_seeds(Recipe::InPlaceSynced);
+    let harm = run_seeds(Recipe::InPlaceSynced, Limits::default());
 
     assert!(harm.corrupt > 0, "{harm:?}");
 }
 
 #[test]
 fn writing_in_place_without_fsync_is_caught() {
-    let harm = run_seeds(Recipe::InPlace);
+    let harm = run_seeds(Recipe::InPlace, Limits::default());
 
     assert!(harm.lost + harm.corrupt > 0, "{harm:?}");
 }
@@ -115,29 +160,70 @@ enum Recipe {
     NoDirectorySync,
     InPlaceSynced,
     InPlace,
+    NoJournalSync,
+    NoJournalDirectorySync,
+    /// A journal is taken for that of whatever file is there.
+    UnboundJournal,
 }
 
 impl Recipe {
     fn is_in_place(self) -> bool {
         match self {
             Self::InPlaceSynced | Self::InPlace => true,
-            Self::Right | Self::NoFileSync | Self::NoDirectorySync => false,
+            Self::Right
+            | Self::NoFileSync
+            | Self::NoDirectorySync
+            | Self::NoJournalSync
+            | Self::NoJournalDirectorySync
+            | Self::UnboundJournal => false,
         }
     }
 
-    fn syncs_files(self) -> bool {
+    fn syncs_file(self, path: &Path) -> bool {
         match self {
-            Self::Right | Self::NoDirectorySync | Self::InPlaceSynced => true,
             Self::NoFileSync | Self::InPlace => false,
+            Self::NoJournalSync => !is_journal(path),
+            Self::Right
+            | Self::NoDirectorySync
+            | Self::InPlaceSynced
+            | Self::NoJournalDirectorySync
+            | Self::UnboundJournal => true,
         }
     }
 
-    fn syncs_directories(self) -> bool {
+    /// `created` is the last file that was.
+    fn syncs_directory_of(self, created: &Path) -> bool {
         match self {
-            Self::Right | Self::NoFileSync | Self::InPlaceSynced => true,
             Self::NoDirectorySync | Self::InPlace => false,
+            Self::NoJournalDirectorySync => !is_journal(created),
+            Self::Right
+            | Self::NoFileSync
+            | Self::InPlaceSynced
+            | Self::NoJournalSync
+            | Self::UnboundJournal => true,
         }
     }
+}
+
+/// Returns the latest journal that there is, as if it were the one at `path`.
+fn rebound(path: &Path) -> Option<Vec<u8>> {
+    let journals = simulated::read_dir(DIRECTORY).ok()?;
+    let journals = journals.map(|entry| entry.unwrap().path());
+    let latest = journals
+        .filter(|path| is_journal(path))
+        .max_by_key(|path| generation(path))?;
+    let journal = simulated::read(latest).ok()?;
+    let file = simulated::read(FILE).ok()?;
+    rebind(&journal, generation(path)?, &String::from_utf8_lossy(&file))
+}
+
+fn generation(journal: &Path) -> Option<u64> {
+    let (_, digits) = journal.to_str()?.rsplit_once('-')?;
+    digits.parse().ok()
+}
+
+fn is_journal(path: &Path) -> bool {
+    path.to_string_lossy().contains(".journal-")
 }
 
 /// What was found after power losses.
@@ -159,15 +245,14 @@ impl Harm {
 }
 
 /// Crashes a coordinator's storage at random moments, for each seed several times.
-fn run_seeds(recipe: Recipe) -> Harm {
+fn run_seeds(recipe: Recipe, limits: Limits) -> Harm {
     let seeds = std::env::var("POWER_LOSS_SEEDS").map_or(DEFAULT_SEEDS, |text| {
         text.parse().expect("POWER_LOSS_SEEDS is a number")
     });
-    let seeds = match recipe {
-        Recipe::Right => seeds,
-        Recipe::NoFileSync | Recipe::NoDirectorySync | Recipe::InPlaceSynced | Recipe::InPlace => {
-            seeds.div_ceil(SEEDS_PER_BROKEN_SEED)
-        }
+    let seeds = if recipe == Recipe::Right {
+        seeds
+    } else {
+        seeds.div_ceil(SEEDS_PER_BROKEN_SEED)
     };
     let mut total = Harm::default();
     for seed in 0..seeds {
@@ -176,7 +261,8 @@ fn run_seeds(recipe: Recipe) -> Harm {
         let mut history = History::default();
         simulate(seed, CRASHES_PER_SEED, move |boot| {
             let mut rng = SmallRng::seed_from_u64(seed * CRASHES_PER_SEED + boot);
-            run_until_power_loss(recipe, &mut rng, &mut history, &mut harm.lock());
+            let rules = (recipe, limits);
+            run_until_power_loss(rules, &mut rng, &mut history, &mut harm.lock());
         });
         let found = std::mem::take(&mut *found.lock());
         if recipe == Recipe::Right && found.lost + found.corrupt > 0 {
@@ -184,7 +270,7 @@ fn run_seeds(recipe: Recipe) -> Harm {
         }
         total.add(&found);
     }
-    println!("{recipe:?}, seeds 0..{seeds}: {total:?}");
+    println!("{recipe:?}, {limits:?}, seeds 0..{seeds}: {total:?}");
     total
 }
 
@@ -198,14 +284,18 @@ struct History {
 }
 
 fn run_until_power_loss(
-    recipe: Recipe,
+    (recipe, limits): (Recipe, Limits),
     rng: &mut SmallRng,
     history: &mut History,
     harm: &mut Harm,
 ) {
     let disk = SimulatedDisk::new(recipe, rng.random(), rng.random_range(1..80));
     let disk = Arc::new(disk);
-    let mut store = JsonStore::on(Arc::clone(&disk) as _, Path::new(DIRECTORY), None);
+    let open = || {
+        let store = JsonStore::on(Arc::clone(&disk) as _, Path::new(DIRECTORY), None);
+        store.with_limits(limits)
+    };
+    let mut store = open();
     let loaded = store.load();
     harm.crashes += 1;
     if disk.is_off() {
@@ -213,11 +303,19 @@ fn run_until_power_loss(
     }
     judge(loaded, history, harm);
     loop {
+        if rng.random_bool(0.05) {
+            store.close();
+            store = open();
+            let loaded = store.load();
+            if disk.is_off() {
+                return;
+            }
+            judge(loaded, history, harm);
+        }
         let (batch, after) = random_batch(rng, &history.acknowledged);
         history.attempted = Some(after.clone());
         let committed = store.commit(&batch);
-        if disk.is_off() {
-            assert!(committed.is_err(), "nothing is acknowledged without power");
+        if disk.is_off() && committed.is_err() {
             return;
         }
         committed.expect("the simulated disk works until the power goes");
@@ -226,6 +324,10 @@ fn run_until_power_loss(
             acknowledged: after,
             attempted: None,
         };
+        if disk.is_off() {
+            // It went while something was tidied up after the batch was durable.
+            return;
+        }
     }
 }
 
@@ -321,6 +423,8 @@ fn evidence() -> Vec<Vec<u8>> {
 struct SimulatedDisk {
     recipe: Recipe,
     power: Arc<Power>,
+    /// The last file that was created.
+    created: Mutex<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -338,6 +442,7 @@ impl SimulatedDisk {
         Self {
             recipe,
             power: Arc::new(power),
+            created: Mutex::default(),
         }
     }
 
@@ -368,6 +473,7 @@ impl Power {
 impl FileSystem for SimulatedDisk {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
         self.power.spend()?;
+        path.clone_into(&mut self.created.lock());
         let mut options = simulated::OpenOptions::new();
         options.write(true);
         let file = if self.is_skipped(path) {
@@ -377,14 +483,19 @@ impl FileSystem for SimulatedDisk {
         };
         Ok(Box::new(SimulatedFile {
             file,
-            is_synced: self.recipe.syncs_files(),
+            is_synced: self.recipe.syncs_file(path),
             power: Arc::clone(&self.power),
         }))
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         self.power.spend()?;
-        simulated::read(path)
+        match simulated::read(path) {
+            Err(_missing) if self.recipe == Recipe::UnboundJournal && is_journal(path) => {
+                rebound(path).ok_or(io::ErrorKind::NotFound.into())
+            }
+            read => read,
+        }
     }
 
     fn names(&self, directory: &Path) -> io::Result<Vec<OsString>> {
@@ -416,12 +527,15 @@ impl FileSystem for SimulatedDisk {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.power.spend()?;
+        if self.recipe == Recipe::UnboundJournal && is_journal(path) {
+            return Ok(());
+        }
         simulated::remove_file(path)
     }
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         self.power.spend()?;
-        if self.recipe.syncs_directories() {
+        if self.recipe.syncs_directory_of(&self.created.lock()) {
             simulated::sync_dir(directory)?;
         }
         Ok(())
@@ -435,10 +549,11 @@ struct SimulatedFile {
 }
 
 impl Write for SimulatedFile {
-    /// Takes a piece at a time, so that the power can also go in the middle.
+    /// Takes a piece at a time, so that the power can also go in the middle. Its length is even:
+    /// a hole in what reached the disk is never of a single byte, as it is not in sectors.
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.power.spend()?;
-        let most = self.power.rng.lock().random_range(1..1_500);
+        let most = self.power.rng.lock().random_range(1..750) * 2;
         self.file.write(&buf[..buf.len().min(most)])
     }
 

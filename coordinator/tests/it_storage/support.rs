@@ -1,6 +1,7 @@
 //! Disks that fail, remember or forget, and short forms that most tests use.
 
 pub(crate) mod memory_disk;
+pub(crate) mod rebind;
 pub(crate) mod scripted_disk;
 
 use std::path::Path;
@@ -8,9 +9,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ollama_coordinator::storage::agent::StoredAgent;
-use ollama_coordinator::storage::json::JsonStore;
+use ollama_coordinator::storage::json::{JsonStore, Limits};
 use ollama_coordinator::storage::{self, Change, Loaded, Store as _};
 use tokio::time::Instant;
+
+/// Lets any file but an empty one be followed by a journal that is never folded in.
+pub(crate) const ALWAYS_A_JOURNAL: Limits = Limits {
+    small_file: 0,
+    journal_percent: u64::MAX,
+};
+
+/// Begins a new journal with each commit.
+pub(crate) const FOLDED_BY_EACH_COMMIT: Limits = Limits {
+    small_file: 0,
+    journal_percent: 0,
+};
 
 /// Makes a change that stores `agent`.
 pub(crate) fn put(agent: &StoredAgent) -> Change {

@@ -1,7 +1,9 @@
-//! The agents in one file: each record is looked at alone, so that a bad one costs only itself.
+//! The agents in one file and the journals after it: each record is looked at alone, so that a
+//! bad one costs only itself.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::mem;
 
 use chrono::{DateTime, Utc};
 use ollama_coordinator_common::id::AgentId;
@@ -9,12 +11,16 @@ use serde_json::value::RawValue;
 
 use super::document::{self, Document, Extra};
 use super::evidence::Rejected;
+use super::files::WholeFile;
+use super::journal::{self, Frame};
 use super::legacy::LegacyRegistry;
 use crate::storage::agent::StoredAgent;
 
 /// What a store goes on from.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
+    /// The file itself, without what followed it.
+    pub(super) file: WholeFile,
     /// Sorted by id.
     pub(super) agents: Vec<StoredAgent>,
     pub(super) records: BTreeMap<AgentId, Box<str>>,
@@ -27,7 +33,7 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    pub(super) fn from_document(document: Document<'_>) -> Self {
+    pub(super) fn from_document(document: Document<'_>, bytes: usize) -> Self {
         let mut accepted = BTreeMap::<AgentId, (StoredAgent, &RawValue)>::new();
         let mut rejected = Vec::new();
         let mut reject = |record: &RawValue, reason: String| {
@@ -63,7 +69,10 @@ impl Contents {
 
         // Under a right checksum a record is our own text and can be written again as it is.
         let text = |agent: &StoredAgent, record: &RawValue| {
-            let rewritten = (!document.has_checksum).then(|| document::record(agent).ok());
+            let rewritten = document
+                .checksum
+                .is_none()
+                .then(|| document::record(agent).ok());
             rewritten.flatten().unwrap_or_else(|| record.get().into())
         };
         let records = accepted
@@ -71,6 +80,11 @@ impl Contents {
             .map(|(id, (agent, record))| (*id, text(agent, record)))
             .collect();
         Self {
+            file: WholeFile {
+                generation: document.generation,
+                checksum: document.checksum,
+                bytes: bytes as u64,
+            },
             records,
             agents: accepted.into_values().map(|(agent, _)| agent).collect(),
             generation: document.generation,
@@ -94,6 +108,41 @@ impl Contents {
             ..Self::default()
         }
     }
+
+    /// Applies the batches in order; what they say of an agent replaces what was known.
+    pub(super) fn apply(&mut self, frames: Vec<Frame<'_>>) {
+        let agents = mem::take(&mut self.agents).into_iter();
+        let mut agents: BTreeMap<_, _> = agents.map(|agent| (agent.id, agent)).collect();
+        for frame in frames {
+            for change in frame.changes {
+                match change {
+                    journal::Entry::Remove(id) => {
+                        agents.remove(&id);
+                        self.records.remove(&id);
+                    }
+                    journal::Entry::Put(record) => match read_with_text(record) {
+                        Ok((agent, text)) => {
+                            self.records.insert(agent.id, text);
+                            agents.insert(agent.id, agent);
+                        }
+                        Err(reason) => {
+                            let record = record.to_owned();
+                            self.rejected.push(Rejected { reason, record });
+                        }
+                    },
+                }
+            }
+            self.generation = frame.generation;
+            self.saved_at = Some(frame.saved_at);
+        }
+        self.agents = agents.into_values().collect();
+    }
+}
+
+fn read_with_text(record: &RawValue) -> Result<(StoredAgent, Box<str>), String> {
+    let agent = read(record)?;
+    let text = document::record(&agent).map_err(|error| error.to_string())?;
+    Ok((agent, text))
 }
 
 fn read(record: &RawValue) -> Result<StoredAgent, String> {

@@ -13,14 +13,13 @@ use serde_json::Value;
 use serde_json::ser::Formatter;
 use serde_json::value::RawValue;
 
+use super::checksum::{self, Checksum};
 use crate::storage::agent::StoredAgent;
 
 /// The newest schema this coordinator reads, and the one it writes.
 pub(super) const SCHEMA_VERSION: u64 = 1;
 
 const FORMAT: &str = "agents";
-const CHECKSUM_PREFIX: &str = "crc32:";
-const CHECKSUM_DIGITS: usize = 8;
 
 /// Top-level fields that a newer coordinator wrote, as it wrote them.
 pub(super) type Extra = BTreeMap<String, Box<RawValue>>;
@@ -32,8 +31,11 @@ pub(super) struct Header<'a> {
     pub(super) extra: &'a Extra,
 }
 
-/// Returns the text of a whole file.
-pub(super) fn render(header: &Header<'_>, records: &BTreeMap<AgentId, Box<str>>) -> Vec<u8> {
+/// Returns the text of a whole file, and the checksum in it.
+pub(super) fn render(
+    header: &Header<'_>,
+    records: &BTreeMap<AgentId, Box<str>>,
+) -> (Vec<u8>, Checksum) {
     let size: usize = records.values().map(|record| record.len() + 8).sum();
     let mut bytes = Vec::with_capacity(size + 1024);
     let digits = header_text(header, &mut bytes).expect("writing to memory cannot fail");
@@ -45,9 +47,9 @@ pub(super) fn render(header: &Header<'_>, records: &BTreeMap<AgentId, Box<str>>)
     }
     bytes.extend_from_slice(b"\n  ]\n}\n");
 
-    let checksum = format!("{:08x}", checksum_without(&bytes, digits));
-    bytes[digits..digits + CHECKSUM_DIGITS].copy_from_slice(checksum.as_bytes());
-    bytes
+    let checksum = checksum_without(&bytes, digits);
+    bytes[digits..digits + checksum::DIGITS].copy_from_slice(checksum.digits().as_bytes());
+    (bytes, checksum)
 }
 
 /// Writes everything above the records; returns where the checksum's digits go.
@@ -63,9 +65,9 @@ fn header_text(header: &Header<'_>, bytes: &mut Vec<u8>) -> io::Result<usize> {
     writeln!(bytes, "  \"schema_version\": {SCHEMA_VERSION},")?;
     writeln!(bytes, "  \"generation\": {generation},")?;
     writeln!(bytes, "  \"saved_at\": \"{saved_at}\",")?;
-    write!(bytes, "  \"checksum\": \"{CHECKSUM_PREFIX}")?;
+    write!(bytes, "  \"checksum\": \"{}", checksum::PREFIX)?;
     let digits = bytes.len();
-    writeln!(bytes, "{:0CHECKSUM_DIGITS$}\",", 0)?;
+    writeln!(bytes, "{}\",", "0".repeat(checksum::DIGITS))?;
     for (name, value) in *extra {
         writeln!(bytes, "  {}: {value},", Value::from(name.as_str()))?;
     }
@@ -91,8 +93,8 @@ pub(super) struct Document<'a> {
     pub(super) saved_at: Option<DateTime<Utc>>,
     pub(super) extra: Extra,
     pub(super) records: Vec<&'a RawValue>,
-    /// Whether there was a checksum, which then was right.
-    pub(super) has_checksum: bool,
+    /// The file's checksum, which was right; absent when a person removed it to edit the file.
+    pub(super) checksum: Option<Checksum>,
 }
 
 /// Reads a whole file.
@@ -117,15 +119,14 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document<'_>, DocumentError> {
         }
         _ => return Err(DocumentError::Format),
     }
-    if let Some(checksum) = &fields.checksum {
-        verify(bytes, checksum)?;
-    }
+    let checksum = fields.checksum.as_deref();
+    let checksum = checksum.map(|claimed| verify(bytes, claimed)).transpose()?;
     Ok(Document {
         generation: fields.generation,
         saved_at: fields.saved_at,
         extra: fields.extra,
         records: fields.records.ok_or(DocumentError::Format)?,
-        has_checksum: fields.checksum.is_some(),
+        checksum,
     })
 }
 
@@ -144,31 +145,25 @@ pub(super) enum DocumentError {
     NewerSchema { found: u64 },
 }
 
-fn verify(bytes: &[u8], claimed: &str) -> Result<(), DocumentError> {
-    let digits = claimed
-        .strip_prefix(CHECKSUM_PREFIX)
-        .filter(|digits| digits.len() == CHECKSUM_DIGITS)
-        .and_then(|digits| u32::from_str_radix(digits, 16).ok());
+fn verify(bytes: &[u8], claimed: &str) -> Result<Checksum, DocumentError> {
+    let checksum = Checksum::parse(claimed);
     let at = bytes
         .windows(claimed.len())
         .position(|window| window == claimed.as_bytes());
-    match (digits, at) {
-        (Some(digits), Some(at))
-            if checksum_without(bytes, at + CHECKSUM_PREFIX.len()) == digits =>
+    match (checksum, at) {
+        (Some(checksum), Some(at))
+            if checksum_without(bytes, at + checksum::PREFIX.len()) == checksum =>
         {
-            Ok(())
+            Ok(checksum)
         }
         _ => Err(DocumentError::Checksum),
     }
 }
 
 /// Returns the checksum of everything but the checksum's own digits at `digits`.
-fn checksum_without(bytes: &[u8], digits: usize) -> u32 {
+fn checksum_without(bytes: &[u8], digits: usize) -> Checksum {
     let (before, rest) = bytes.split_at(digits);
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(before);
-    hasher.update(&rest[CHECKSUM_DIGITS..]);
-    hasher.finalize()
+    Checksum::of(&[before, &rest[checksum::DIGITS..]])
 }
 
 /// Returns an error when the file, unreadable as it is, says that it is from the future.

@@ -47,9 +47,22 @@ pub(super) fn quarantine(
 
 /// Copies `target` as it was before its format is brought up to date.
 pub(super) fn keep_copy(fs: &dyn FileSystem, target: &Path) -> io::Result<PathBuf> {
-    let copy = free_name(fs, target, IMPORTED)?;
-    atomic_file::replace(fs, &copy, &fs.read(target)?, Backup::Discard)?;
-    prune(fs, target, IMPORTED, &copy);
+    copy(fs, target, target, IMPORTED)
+}
+
+/// Copies `damaged`, a file beside `target` that stays where it is until it is not needed.
+pub(super) fn copy_damaged(
+    fs: &dyn FileSystem,
+    target: &Path,
+    damaged: &Path,
+) -> io::Result<PathBuf> {
+    copy(fs, target, damaged, CORRUPT)
+}
+
+fn copy(fs: &dyn FileSystem, target: &Path, original: &Path, kind: &str) -> io::Result<PathBuf> {
+    let copy = free_name(fs, target, kind)?;
+    atomic_file::replace(fs, &copy, &fs.read(original)?, Backup::Discard)?;
+    prune(fs, target, kind, &copy);
     Ok(copy)
 }
 

@@ -44,7 +44,7 @@ impl Worker {
                 Work::Commit(submissions) => self.settle(submissions),
                 // The outcome is in the report; nobody waits for it.
                 Work::Probe => drop(self.commit(&[])),
-                Work::End => return,
+                Work::End => return self.store.close(),
             }
         }
     }

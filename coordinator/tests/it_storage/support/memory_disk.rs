@@ -9,12 +9,17 @@ use std::sync::Arc;
 use ollama_coordinator_common::atomic_file::file_system::{FileSystem, NewFile};
 use parking_lot::Mutex;
 
+/// What one write takes.
+const PART: usize = 400;
+
 type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 /// Files in memory; clones share them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct MemoryDisk {
     files: Arc<Mutex<Files>>,
+    /// How many changes are left until the process that makes them is killed.
+    left: Arc<Mutex<Option<u32>>>,
 }
 
 impl MemoryDisk {
@@ -23,14 +28,50 @@ impl MemoryDisk {
         self
     }
 
+    pub(crate) fn without_file(self, path: &str) -> Self {
+        self.files.lock().remove(Path::new(path));
+        self
+    }
+
     /// Returns all files as they are.
     pub(crate) fn files(&self) -> Files {
         self.files.lock().clone()
+    }
+
+    /// Returns another disk with the same files.
+    pub(crate) fn copy(&self) -> Self {
+        Self {
+            files: Arc::new(Mutex::new(self.files())),
+            left: Arc::default(),
+        }
+    }
+
+    /// Lets so many changes more succeed, as if the process were killed then: what was written
+    /// stays.
+    pub(crate) fn kill_after(&self, changes: u32) {
+        *self.left.lock() = Some(changes);
+    }
+
+    /// Lets another process use the disk; returns whether the one before had been killed.
+    pub(crate) fn revive(&self) -> bool {
+        self.left.lock().take() == Some(0)
+    }
+
+    fn change(&self) -> io::Result<()> {
+        match &mut *self.left.lock() {
+            Some(0) => Err(io::Error::other("the process was killed")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 }
 
 impl FileSystem for MemoryDisk {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
+        self.change()?;
         let mut files = self.files.lock();
         if files.contains_key(path) {
             return Err(ErrorKind::AlreadyExists.into());
@@ -60,6 +101,7 @@ impl FileSystem for MemoryDisk {
     }
 
     fn hard_link(&self, original: &Path, link: &Path) -> io::Result<()> {
+        self.change()?;
         let mut files = self.files.lock();
         if files.contains_key(link) {
             return Err(ErrorKind::AlreadyExists.into());
@@ -70,6 +112,7 @@ impl FileSystem for MemoryDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.change()?;
         let mut files = self.files.lock();
         let contents = files.remove(from).ok_or(ErrorKind::NotFound)?;
         files.insert(to.to_owned(), contents);
@@ -77,12 +120,13 @@ impl FileSystem for MemoryDisk {
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.change()?;
         let removed = self.files.lock().remove(path);
         removed.map(drop).ok_or(ErrorKind::NotFound.into())
     }
 
     fn sync_directory(&self, _directory: &Path) -> io::Result<()> {
-        Ok(())
+        self.change()
     }
 }
 
@@ -92,7 +136,10 @@ struct MemoryFile {
 }
 
 impl Write for MemoryFile {
+    /// Takes a part at a time, so that the process can also be killed in the middle.
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.disk.change()?;
+        let (buf, _) = buf.split_at(buf.len().min(PART));
         let mut files = self.disk.files.lock();
         let contents = files.get_mut(&self.path).ok_or(ErrorKind::NotFound)?;
         contents.write(buf)
@@ -105,6 +152,6 @@ impl Write for MemoryFile {
 
 impl NewFile for MemoryFile {
     fn sync(&mut self) -> io::Result<()> {
-        Ok(())
+        self.disk.change()
     }
 }

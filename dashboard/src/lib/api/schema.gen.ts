@@ -928,7 +928,7 @@ export interface components {
             recovering: number;
             /**
              * @description How the registry was come by at the start: `clean`, `new`, `imported`,
-             *     `quarantined_records`, `recovered_from_backup` or `recovered_empty`.
+             *     `quarantined_records`, `damaged_journal`, `recovered_from_backup` or `recovered_empty`.
              */
             registry: string;
             /** @description The same in words, with the files kept as evidence. */
