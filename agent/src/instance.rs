@@ -3,9 +3,13 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::Path;
+use std::time::Duration;
 
 const FILE: &str = "agent.lock";
 const MAX_PID_BYTES: u64 = 16;
+/// How often a lock that only lookers hold is tried: each of them is gone in microseconds.
+const TRIES: u32 = 100;
+const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 
 /// Whether this process may use the state directory.
 #[derive(Debug)]
@@ -33,6 +37,16 @@ pub enum Use {
     Unknown,
 }
 
+/// What trying to lock came to.
+enum Lock {
+    /// It is this process's.
+    Taken,
+    /// Another agent has it.
+    OfAnother,
+    /// Somebody looks whether another agent has it.
+    LookedAt,
+}
+
 /// Holds the lock on a state directory.
 #[derive(Debug)]
 #[must_use = "dropping it releases the lock"]
@@ -55,22 +69,34 @@ impl Instance {
     /// # Errors
     /// The lock file cannot be opened or written.
     pub fn acquire(state_dir: &Path) -> io::Result<Self> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a second at most, before anything else runs, and only where a looker hangs"
+        )]
+        Self::acquire_after(state_dir, || std::thread::sleep(BETWEEN_TRIES))
+    }
+
+    /// Tries to lock; while somebody only looks, after a `pause` once more.
+    fn acquire_after(state_dir: &Path, mut pause: impl FnMut()) -> io::Result<Self> {
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .open(state_dir.join(FILE))?;
-        match file.try_lock() {
-            Ok(()) => {
-                file.set_len(0)?;
-                file.rewind()?;
-                writeln!(file, "{}", std::process::id())?;
-                Ok(Self::First(Guard { lock: file }))
+        for _ in 0..TRIES {
+            match try_lock(&file)? {
+                Lock::Taken => {
+                    file.set_len(0)?;
+                    file.rewind()?;
+                    writeln!(file, "{}", std::process::id())?;
+                    return Ok(Self::First(Guard { lock: file }));
+                }
+                Lock::OfAnother => break,
+                Lock::LookedAt => pause(),
             }
-            Err(TryLockError::WouldBlock) => Ok(Self::AlreadyRunning { pid: holder(&file) }),
-            Err(TryLockError::Error(error)) => Err(error),
         }
+        Ok(Self::AlreadyRunning { pid: holder(&file) })
     }
 }
 
@@ -86,6 +112,23 @@ impl Instance {
             Err(TryLockError::WouldBlock) => Use::Running { pid: holder(&file) },
             Err(TryLockError::Error(_)) => Use::Unknown,
         }
+    }
+}
+
+/// Lookers share their lock; an agent's excludes it.
+fn try_lock(file: &File) -> io::Result<Lock> {
+    match file.try_lock() {
+        Ok(()) => return Ok(Lock::Taken),
+        Err(TryLockError::WouldBlock) => {}
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    match file.try_lock_shared() {
+        Ok(()) => {
+            file.unlock()?;
+            Ok(Lock::LookedAt)
+        }
+        Err(TryLockError::WouldBlock) => Ok(Lock::OfAnother),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -134,5 +177,57 @@ mod tests {
         drop(guard);
         let third = Instance::acquire(dir.path()).unwrap();
         assert!(matches!(third, Instance::First(_)), "{third:?}");
+    }
+
+    #[test]
+    fn lock_is_taken_as_soon_as_nobody_looks() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Instance::acquire(dir.path()).unwrap());
+        let mut looker = Some(looking(dir.path()));
+        let mut pauses = 0;
+
+        let instance = Instance::acquire_after(dir.path(), || {
+            pauses += 1;
+            looker = None;
+        });
+
+        assert!(matches!(instance, Ok(Instance::First(_))), "{instance:?}");
+        assert_eq!(pauses, 1);
+    }
+
+    #[test]
+    fn looker_that_hangs_is_not_waited_for_without_end() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Instance::acquire(dir.path()).unwrap());
+        let _looker = looking(dir.path());
+        let mut pauses = 0;
+
+        let instance = Instance::acquire_after(dir.path(), || pauses += 1);
+
+        assert!(
+            matches!(instance, Ok(Instance::AlreadyRunning { .. })),
+            "{instance:?}"
+        );
+        assert_eq!(pauses, TRIES);
+    }
+
+    #[test]
+    fn another_agent_is_told_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let _first = Instance::acquire(dir.path()).unwrap();
+
+        let second = Instance::acquire_after(dir.path(), || panic!("nothing is waited for"));
+
+        assert!(
+            matches!(second, Ok(Instance::AlreadyRunning { .. })),
+            "{second:?}"
+        );
+    }
+
+    /// Looks as [`Instance::look`] does, and stays.
+    fn looking(state_dir: &Path) -> File {
+        let file = File::open(state_dir.join(FILE)).unwrap();
+        file.try_lock_shared().unwrap();
+        file
     }
 }
