@@ -246,6 +246,14 @@ pub enum ServiceError {
         /// Where to look.
         hint: String,
     },
+    /// A service was asked to stop and has not.
+    #[error("the service has not stopped within {seconds} s; `{command}` shows how it is")]
+    StillRuns {
+        /// Shows it.
+        command: String,
+        /// How long was waited.
+        seconds: u64,
+    },
     /// The output cannot be written.
     #[error("cannot write the output")]
     Output(#[from] io::Error),
@@ -271,6 +279,7 @@ impl ServiceError {
             | Self::File { .. }
             | Self::Command { .. }
             | Self::Failed { .. }
+            | Self::StillRuns { .. }
             | Self::Output(_) => 1,
         }
     }

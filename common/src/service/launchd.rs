@@ -2,17 +2,14 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::ServiceError;
 use super::place::{Place, Scope};
-use super::plan::{Action, Found, Run, Step, Unit, installed, refuse, removed};
+use super::plan::{Action, Found, Run, Step, Unit, Until, Wait, installed, refuse, removed};
 
 const LAUNCHCTL: &str = "launchctl";
 /// Who runs the machine's service.
 const USER: &str = "nobody";
-/// Beyond what the binary takes at most, before it is killed.
-const STOP_MARGIN: Duration = Duration::from_secs(10);
 
 /// Returns what is to be done.
 pub(super) fn steps(
@@ -27,7 +24,8 @@ pub(super) fn steps(
     Ok(match action {
         Action::Install => launchctl.install(&found),
         Action::Uninstall => vec![
-            Step::Run(Run::new(LAUNCHCTL, &["bootout", &target]).or_go_on()),
+            launchctl.bootout(),
+            launchctl.wait(),
             Step::Remove {
                 path: place.file(unit.product),
             },
@@ -62,9 +60,7 @@ impl Launchctl<'_> {
                 steps.push(Step::Run(Run::new("install", &args)));
             }
             if matches!(found, Found::Ours(_)) {
-                steps.push(Step::Run(
-                    Run::new(LAUNCHCTL, &["bootout", &target]).or_go_on(),
-                ));
+                steps.extend([self.bootout(), self.wait()]);
             }
             let file = path.to_string_lossy().into_owned();
             steps.push(Step::Write { path, contents });
@@ -73,6 +69,19 @@ impl Launchctl<'_> {
         let log = self.log();
         steps.push(Step::Say(format!("{said} Its log: {}", log.display())));
         steps
+    }
+
+    fn bootout(&self) -> Step {
+        Step::Run(Run::new(LAUNCHCTL, &["bootout", &self.target()]).or_go_on())
+    }
+
+    /// `bootout` may return before the process has ended, and then `bootstrap` fails.
+    fn wait(&self) -> Step {
+        Step::Wait(Wait {
+            ask: Run::new(LAUNCHCTL, &["print", &self.target()]),
+            until: Until::Fails,
+            within: self.unit.stops_within(),
+        })
     }
 
     fn run(&self, words: &[&str]) -> Step {
@@ -134,7 +143,7 @@ impl Launchctl<'_> {
              \t<key>ExitTimeOut</key>\n\t<integer>{}</integer>\n\
              \t<key>Umask</key>\n\t<integer>63</integer>\n\
              \t<key>StandardErrorPath</key>\n\t<string>{}</string>\n</dict>\n</plist>\n",
-            (product.stops_within + STOP_MARGIN).as_secs(),
+            self.unit.stops_within().as_secs(),
             escaped(&self.log().to_string_lossy()),
         );
         text

@@ -6,14 +6,17 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use super::ServiceError;
 use super::place::{Manager, Place};
-use super::plan::{Found, MARK, OnFailure, Run, Step, Unit};
+use super::plan::{Found, MARK, OnFailure, Run, Step, Unit, Until, Wait};
 use super::windows::SC;
 
 /// How far into a file its mark may be.
 const MARKED_WITHIN: usize = 5;
+/// How long a service that is stopping is left alone before it is asked again.
+const BETWEEN_QUESTIONS: Duration = Duration::from_millis(250);
 
 /// Looks what is there already.
 pub(super) fn look(unit: &Unit<'_>, place: &Place) -> Result<Found, ServiceError> {
@@ -39,10 +42,11 @@ pub(super) fn look(unit: &Unit<'_>, place: &Place) -> Result<Found, ServiceError
 /// Does one step after the other; the first that fails is the last.
 pub(super) fn perform(steps: &[Step]) -> Result<(), ServiceError> {
     for step in steps {
-        if let Step::Run(run) = step
-            && !is_on_path(run.program)
-        {
-            let program = run.program;
+        let program = match step {
+            Step::Run(run) | Step::Wait(Wait { ask: run, .. }) => run.program,
+            Step::Write { .. } | Step::Remove { .. } | Step::Say(_) => continue,
+        };
+        if !is_on_path(program) {
             return Err(ServiceError::NoManager { program });
         }
     }
@@ -65,6 +69,7 @@ pub(super) fn shown(steps: &[Step]) -> String {
             }
             Step::Remove { path } => writeln!(text, "Remove {}", path.display()),
             Step::Run(run) => writeln!(text, "$ {}", typed(run)),
+            Step::Wait(wait) => writeln!(text, "{}", waiting(wait)),
             Step::Say(_) => Ok(()),
         };
     }
@@ -95,7 +100,53 @@ fn perform_one(step: &Step) -> Result<(), ServiceError> {
             say(&format!("$ {}", typed(run)))?;
             execute(run)
         }
+        Step::Wait(wait) => {
+            say(&waiting(wait))?;
+            await_stop(wait)
+        }
         Step::Say(text) => say(text),
+    }
+}
+
+/// Asks until the service has stopped, for as long as it may take.
+fn await_stop(wait: &Wait) -> Result<(), ServiceError> {
+    let most = wait.within.as_millis() / BETWEEN_QUESTIONS.as_millis();
+    for _ in 0..=most {
+        if has_stopped(wait)? {
+            return Ok(());
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a command that does one thing after another; nothing else runs"
+        )]
+        std::thread::sleep(BETWEEN_QUESTIONS);
+    }
+    Err(ServiceError::StillRuns {
+        command: typed(&wait.ask),
+        seconds: wait.within.as_secs(),
+    })
+}
+
+fn has_stopped(wait: &Wait) -> Result<bool, ServiceError> {
+    let asked = Command::new(wait.ask.program)
+        .args(&wait.ask.args)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|source| ServiceError::Command {
+            command: typed(&wait.ask),
+            source,
+        })?;
+    Ok(match wait.until {
+        Until::Says(word) => String::from_utf8_lossy(&asked.stdout).contains(word),
+        Until::Fails => !asked.status.success(),
+    })
+}
+
+fn waiting(wait: &Wait) -> String {
+    let (command, seconds) = (typed(&wait.ask), wait.within.as_secs());
+    match wait.until {
+        Until::Says(word) => format!("Wait until `{command}` says {word}, {seconds} s at most"),
+        Until::Fails => format!("Wait until `{command}` finds nothing, {seconds} s at most"),
     }
 }
 
@@ -150,5 +201,47 @@ fn is_known_to_windows(name: &str) -> Found {
         Found::Ours(String::new())
     } else {
         Found::Nothing
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    fn ask(script: &str) -> Run {
+        Run::new("sh", &["-c", script])
+    }
+
+    #[rstest::rstest]
+    #[case(
+        "echo STATE : $(cat state); echo 1 STOPPED >state",
+        Until::Says("STOPPED")
+    )]
+    #[case("test ! -e gone; code=$?; touch gone; exit $code", Until::Fails)]
+    fn next_step_comes_when_the_service_has_stopped(#[case] script: &str, #[case] until: Until) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("state"), "3 STOP_PENDING").unwrap();
+        let wait = Wait {
+            ask: ask(&format!("cd '{}' && {script}", dir.path().display())),
+            until,
+            within: Duration::from_secs(20),
+        };
+
+        assert!(!has_stopped(&wait).unwrap());
+        await_stop(&wait).unwrap();
+    }
+
+    #[test]
+    fn service_that_does_not_stop_is_named_with_the_question() {
+        let wait = Wait {
+            ask: ask("echo RUNNING"),
+            until: Until::Says("STOPPED"),
+            within: Duration::ZERO,
+        };
+
+        let error = await_stop(&wait).unwrap_err();
+
+        assert!(error.to_string().contains("echo RUNNING"), "{error}");
+        assert_eq!(error.exit_code(), 1);
     }
 }

@@ -1,6 +1,7 @@
 //! What is to be done with a service, as a value: the same on every system, shown or performed.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::parser::ValueSource;
 
@@ -9,6 +10,9 @@ use super::{Product, ServiceError};
 
 /// The first words of every file that `install` writes; `uninstall` removes no other.
 pub(super) const MARK: &str = "Written by `";
+
+/// Beyond what the binary takes at most to stop.
+const STOP_MARGIN: Duration = Duration::from_secs(10);
 
 /// What a service of the machine cannot see.
 const HIDDEN_FROM_SERVICES: [&str; 5] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
@@ -58,6 +62,8 @@ pub(super) enum Step {
     },
     /// Run this command.
     Run(Run),
+    /// Wait until the service has stopped.
+    Wait(Wait),
     /// Say this when all before it is done.
     Say(String),
 }
@@ -71,6 +77,26 @@ pub(super) struct Run {
     pub(super) args: Vec<String>,
     /// Whether it matters.
     pub(super) on_failure: OnFailure,
+}
+
+/// Waiting for a stop that a command has only begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wait {
+    /// Asks how the service is.
+    pub(super) ask: Run,
+    /// What it answers in the end.
+    pub(super) until: Until,
+    /// How long it may take.
+    pub(super) within: Duration,
+}
+
+/// What stands for a service that has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// The answer has this word in it.
+    Says(&'static str),
+    /// There is no such service any more, so that asking fails.
+    Fails,
 }
 
 /// What a command's failure means.
@@ -115,6 +141,11 @@ pub(super) struct Unit<'a> {
 }
 
 impl Unit<'_> {
+    /// Returns how long a stop may take before the service manager ends the process.
+    pub(super) fn stops_within(&self) -> Duration {
+        self.product.stops_within + STOP_MARGIN
+    }
+
     /// Returns what says who wrote a file.
     pub(super) fn mark(&self) -> String {
         let name = self.product.name;

@@ -2,15 +2,12 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Duration;
 
 use super::ServiceError;
 use super::place::{Place, Scope};
 use super::plan::{Action, Found, Run, Step, Unit, installed, refuse, removed};
 
 const SYSTEMCTL: &str = "systemctl";
-/// Beyond what the binary takes at most, before it is killed.
-const STOP_MARGIN: Duration = Duration::from_secs(10);
 
 /// What every unit is closed to, also a user's.
 ///
@@ -153,7 +150,7 @@ fn text(unit: &Unit<'_>, program: &Path, scope: Scope) -> String {
         command.push(' ');
         command.push_str(&quoted(flag));
     }
-    let stop = (product.stops_within + STOP_MARGIN).as_secs();
+    let stop = unit.stops_within().as_secs();
     let mut text = format!(
         "[Unit]\nDescription={}\nDocumentation=man:{name}(1)\n",
         product.description
@@ -259,6 +256,7 @@ mod tests {
             Step::Write { path, .. } => format!("write {}", path.display()),
             Step::Remove { path } => format!("remove {}", path.display()),
             Step::Run(run) => format!("{} {}", run.program, run.args.join(" ")),
+            Step::Wait(wait) => format!("wait {:?}", wait.until),
             Step::Say(text) => format!("say {text}"),
         });
         shown.collect()

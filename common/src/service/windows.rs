@@ -2,7 +2,7 @@
 
 use super::ServiceError;
 use super::place::Place;
-use super::plan::{Action, Found, Run, Step, Unit, refuse, removed};
+use super::plan::{Action, Found, Run, Step, Unit, Until, Wait, refuse, removed};
 
 pub(super) const SC: &str = "sc.exe";
 /// An account that may do little, under its own name and under the one that no language translates.
@@ -23,6 +23,7 @@ pub(super) fn steps(
         Action::Install => install(unit, place, &found),
         Action::Uninstall => vec![
             Step::Run(Run::new(SC, &["stop", name]).or_go_on()),
+            wait(unit),
             sc(&["delete", name]),
             Step::Say(removed(unit, place)),
         ],
@@ -78,6 +79,7 @@ fn install(unit: &Unit<'_>, place: &Place, found: &Found) -> Vec<Step> {
     ];
     if verb == "config" {
         steps.push(Step::Run(Run::new(SC, &["stop", name]).or_go_on()));
+        steps.push(wait(unit));
     }
     steps.push(Step::Run(Run::new(SC, &["start", name])));
     let said = match verb {
@@ -88,6 +90,16 @@ fn install(unit: &Unit<'_>, place: &Place, found: &Found) -> Vec<Step> {
         "{name} {said}. It keeps what it stores in {dir}."
     )));
     steps
+}
+
+/// `stop` only asks for it, and a service that is still stopping cannot be started; one that is
+/// deleted then stays in the way of the next.
+fn wait(unit: &Unit<'_>) -> Step {
+    Step::Wait(Wait {
+        ask: Run::new(SC, &["query", unit.product.name]),
+        until: Until::Says("STOPPED"),
+        within: unit.stops_within(),
+    })
 }
 
 /// Returns how Windows starts it.
