@@ -13,9 +13,10 @@ use ollama_coordinator_common::http::HttpTimeouts;
 use ollama_coordinator_common::protocol::system::Gpu;
 
 use crate::config::Config;
+use crate::local::Meant;
 use crate::system;
 
-pub use self::home::Home;
+pub use self::home::{Access, Home};
 
 /// For each layer on the way to the coordinator.
 pub(crate) const TIMEOUTS: HttpTimeouts = HttpTimeouts {
@@ -23,11 +24,11 @@ pub(crate) const TIMEOUTS: HttpTimeouts = HttpTimeouts {
     answer: Duration::from_secs(5),
 };
 
-/// Looks at all that has to work; `settings` says how the values were found.
-pub async fn examine(config: &Config, settings: Check) -> Report {
-    let home = Home::look(&config.state_dir).await;
+/// Looks at all that has to work; `settings` says how the values were found, and `home` what the agent
+/// that is `meant` keeps.
+pub async fn examine(config: &Config, settings: Check, (meant, home): (&Meant, Home)) -> Report {
     let coordinator = coordinator(config, &home);
-    let machine = async { (service::look().await, gpu().await) };
+    let machine = async { (service::look(meant.service.as_ref()).await, gpu().await) };
     let (coordinator, runtime, (service, gpu)) =
         tokio::join!(coordinator, runtime::look(config), machine);
 

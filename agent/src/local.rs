@@ -1,4 +1,4 @@
-//! Asks the agent that runs on this machine, by its panel, for commands.
+//! Which agent on this machine commands mean, and asking it, by its panel.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,10 +8,13 @@ use bytes::Bytes;
 use http::Method;
 use ollama_coordinator_common::base_url::{BaseUrl, InvalidBaseUrl};
 use ollama_coordinator_common::http::{HttpClient, HttpError, HttpResponse, HttpTimeouts};
+use ollama_coordinator_common::service::installed::{Installed, Owner};
 
 use crate::commands::Failure;
-use crate::config::{ConfigError, Given};
+use crate::config::{ConfigError, Given, Origin, Resolved, Setting};
+use crate::instance::{Instance, Use};
 use crate::panel::PanelFile;
+use crate::service;
 use crate::status::view::StatusView;
 
 const TIMEOUTS: HttpTimeouts = HttpTimeouts {
@@ -21,7 +24,68 @@ const TIMEOUTS: HttpTimeouts = HttpTimeouts {
 /// `http://` without a port does not occur, so this is never dialled.
 const NO_PORT: u16 = 80;
 
-/// The agent that uses the state directory of this user, or of the one that was given.
+/// The agent that is meant: the one of the state directory that was named; else this user's own, if
+/// it runs or nobody else's is there; else that of the machine's service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meant {
+    /// Where it keeps its state.
+    pub state_dir: PathBuf,
+    /// The service that starts it.
+    pub service: Option<Installed>,
+}
+
+impl Meant {
+    /// Looks what is installed and what runs.
+    pub fn by(resolved: &Resolved) -> Self {
+        let own = resolved.config.state_dir.clone();
+        if *resolved.origin(Setting::StateDir) != Origin::Default {
+            return Self {
+                state_dir: own,
+                service: None,
+            };
+        }
+        let usage = Instance::look(&own);
+        Self::of(own, usage, service::installed())
+    }
+
+    fn of(own: PathBuf, usage: Use, service: Option<Installed>) -> Self {
+        match (usage, service) {
+            (Use::Free | Use::Unknown, Some(service)) => Self {
+                state_dir: match &service.owner {
+                    Owner::User => own,
+                    Owner::Machine { dir, .. } => dir.clone(),
+                },
+                service: Some(service),
+            },
+            (Use::Running { .. }, Some(service)) if service.owner == Owner::User => Self {
+                state_dir: own,
+                service: Some(service),
+            },
+            (_, Some(_) | None) => Self {
+                state_dir: own,
+                service: None,
+            },
+        }
+    }
+
+    /// Returns the words that start it.
+    pub fn start(&self) -> String {
+        match &self.service {
+            Some(service) => service.command("service start"),
+            None => "ollama-agent".to_owned(),
+        }
+    }
+
+    /// Returns the words that have its owner run a command.
+    pub fn command(&self, words: &str) -> String {
+        match &self.service {
+            Some(service) => service.command(words),
+            None => format!("ollama-agent {words}"),
+        }
+    }
+}
+
+/// An agent that has said where it can be asked.
 #[derive(Debug)]
 pub struct RunningAgent {
     client: HttpClient,
@@ -34,11 +98,33 @@ impl RunningAgent {
     /// # Errors
     /// There is none, or the settings are unusable.
     pub fn find(given: &Given) -> Result<Self, LocalError> {
-        let state_dir = given.resolve()?.config.state_dir;
-        let file = match PanelFile::read(&state_dir) {
-            Ok(Some(file)) => file,
-            Ok(None) => return Err(LocalError::NotRunning { state_dir }),
-            Err(source) => return Err(LocalError::Unreadable { state_dir, source }),
+        Self::of(&Meant::by(&given.resolve()?))
+    }
+
+    /// Finds the one that is meant; nothing is asked yet.
+    ///
+    /// # Errors
+    /// It has left nothing.
+    pub fn of(meant: &Meant) -> Result<Self, LocalError> {
+        let file = match (PanelFile::read(&meant.state_dir), &meant.service) {
+            (Ok(Some(file)), _) => file,
+            (Ok(None), _) => {
+                return Err(LocalError::NotRunning {
+                    state_dir: meant.state_dir.clone(),
+                    start: meant.start(),
+                });
+            }
+            (Err(error), Some(service)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(LocalError::Closed {
+                    ask: service.command("status"),
+                });
+            }
+            (Err(source), _) => {
+                return Err(LocalError::Unreadable {
+                    state_dir: meant.state_dir.clone(),
+                    source,
+                });
+            }
         };
         let base = BaseUrl::parse(&file.url, NO_PORT)?;
         let client = HttpClient::new(base, TIMEOUTS);
@@ -112,12 +198,22 @@ pub enum LocalError {
     Config(#[from] ConfigError),
     /// No agent has left its address.
     #[error(
-        "no agent with a panel uses {}; start one with `ollama-agent`, or name its --state-dir",
+        "no agent with a panel uses {}; start it with `{start}`, or name its --state-dir",
         .state_dir.display()
     )]
     NotRunning {
         /// Where it was looked for.
         state_dir: PathBuf,
+        /// What starts it.
+        start: String,
+    },
+    /// It is a service of the machine.
+    #[error(
+        "the agent of this machine is a service, which only an administrator may ask, as in `{ask}`"
+    )]
+    Closed {
+        /// How it is asked.
+        ask: String,
     },
     /// The address that an agent left cannot be read.
     #[error("what the agent left in {} cannot be read", .state_dir.display())]
@@ -153,8 +249,72 @@ impl From<LocalError> for Failure {
         let code = match error {
             LocalError::Config(_) => 2,
             LocalError::NotRunning { .. } | LocalError::Silent { .. } => 3,
-            LocalError::Unreadable { .. } | LocalError::Url(_) | LocalError::Refused { .. } => 1,
+            LocalError::Unreadable { .. }
+            | LocalError::Closed { .. }
+            | LocalError::Url(_)
+            | LocalError::Refused { .. } => 1,
         };
         Self::new(code, &error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const RUNNING: Use = Use::Running { pid: Some(4711) };
+
+    fn service(owner: Owner) -> Installed {
+        Installed {
+            name: "ollama-agent",
+            owner,
+            entry: "/unit".to_owned(),
+        }
+    }
+
+    fn machines() -> Installed {
+        service(Owner::Machine {
+            account: "ollama-agent",
+            dir: PathBuf::from("/var/lib/ollama-agent"),
+        })
+    }
+
+    #[rstest]
+    #[case::nobody_else(Use::Free, None, "/own", "ollama-agent")]
+    #[case::own_service(
+        Use::Free,
+        Some(service(Owner::User)),
+        "/own",
+        "ollama-agent service start"
+    )]
+    #[case::own_service_runs(
+        RUNNING,
+        Some(service(Owner::User)),
+        "/own",
+        "ollama-agent service start"
+    )]
+    #[case::own_beside_the_machines(RUNNING, Some(machines()), "/own", "ollama-agent")]
+    fn own_agent_is_meant(
+        #[case] usage: Use,
+        #[case] service: Option<Installed>,
+        #[case] state_dir: &str,
+        #[case] start: &str,
+    ) {
+        let meant = Meant::of(PathBuf::from("/own"), usage, service);
+
+        assert_eq!(meant.state_dir, PathBuf::from(state_dir));
+        assert_eq!(meant.start(), start);
+    }
+
+    #[rstest]
+    fn machines_service_is_meant_where_no_agent_of_the_user_runs(
+        #[values(Use::Free, Use::Unknown)] usage: Use,
+    ) {
+        let meant = Meant::of(PathBuf::from("/own"), usage, Some(machines()));
+
+        assert_eq!(meant.state_dir, PathBuf::from("/var/lib/ollama-agent"));
+        assert!(meant.start().ends_with("service start"), "{meant:?}");
     }
 }

@@ -2,21 +2,28 @@
 
 use std::time::Duration;
 
+use ollama_coordinator_common::service::installed::Installed;
 use ollama_coordinator_common::service::{Product, Serve, notify};
 use ollama_coordinator_common::shutdown::Shutdown;
 
+const NAME: &str = "ollama-agent";
 /// How long a stop may take: goodbye, running requests, tasks.
 const STOPS_WITHIN: Duration = Duration::from_secs(35);
 
 /// Returns what the agent is as a service that `serve` runs.
 pub const fn product(serve: Serve) -> Product {
     Product {
-        name: "ollama-agent",
+        name: NAME,
         description: "Ollama Coordinator agent",
         paths: &[("state-dir", ""), ("config", "settings.toml")],
         stops_within: STOPS_WITHIN,
         serve,
     }
+}
+
+/// Returns the agent's service, when one is installed for this user or this machine.
+pub fn installed() -> Option<Installed> {
+    Installed::find(NAME)
 }
 
 /// Tells the service manager that the agent is up, whether a coordinator is there or not, and when it

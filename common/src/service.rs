@@ -2,8 +2,8 @@
 //!
 //! Read in this order: [`place`] (where and for whom), [`plan`] (what is to be done, as a value),
 //! [`systemd`], [`launchd`] and [`windows`] (pure: the files and commands of each), [`perform`]
-//! (does it, or only shows it), [`notify`] (the running service's word to systemd). What a service
-//! has stored is never removed.
+//! (does it, or only shows it), [`installed`] (what is there, for others), [`notify`] (the running
+//! service's word to systemd). What a service has stored is never removed.
 
 use std::env;
 use std::io;
@@ -14,6 +14,7 @@ use clap::{Args, Subcommand};
 
 use crate::shutdown::Shutdown;
 
+pub mod installed;
 mod launchd;
 pub mod notify;
 mod perform;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 use ollama_coordinator::commands::agents::{self, Outcome};
-use ollama_coordinator::commands::ask::CommandError;
+use ollama_coordinator::commands::ask::{CommandError, NAME};
 use ollama_coordinator::commands::doctor;
 use ollama_coordinator::config::{Cli, Command};
 use ollama_coordinator_common::logging;
@@ -18,7 +18,7 @@ const USAGE: u8 = 2;
 const DEGRADED: u8 = 5;
 
 const PRODUCT: Product = Product {
-    name: "ollama-coordinator",
+    name: NAME,
     description: "Ollama Coordinator",
     paths: &[("data-dir", "")],
     stops_within: ollama_coordinator::STOPS_WITHIN,

@@ -8,11 +8,12 @@ use serde_json::json;
 use super::{Failure, print};
 use crate::config::{Config, Given};
 use crate::coordinator::CoordinatorClient;
-use crate::doctor::Home;
+use crate::doctor::{Access, Home};
 use crate::instance::Use;
-use crate::local::{LocalError, RunningAgent};
+use crate::local::{LocalError, Meant, RunningAgent};
 use crate::status::view::{LinkView, PhaseView, RuntimeStatusView, SCHEMA, StatusView};
 
+const NOT_KNOWN: u8 = 1;
 const NOT_CONNECTED: u8 = 3;
 const NOT_RUNNING: u8 = 4;
 const NO_RUNTIME: u8 = 7;
@@ -30,7 +31,9 @@ pub struct StatusArgs {
 /// # Errors
 /// The settings are unusable, or the agent refuses.
 pub async fn run(args: &StatusArgs, given: &Given) -> Result<u8, Failure> {
-    let status = match RunningAgent::find(given) {
+    let resolved = given.resolve().map_err(|error| Failure::usage(&error))?;
+    let meant = Meant::by(&resolved);
+    let status = match RunningAgent::of(&meant) {
         Ok(mut agent) => agent.status().await,
         Err(error) => Err(error),
     };
@@ -45,23 +48,19 @@ pub async fn run(args: &StatusArgs, given: &Given) -> Result<u8, Failure> {
             print(&text)?;
             Ok(exit_code(&status))
         }
-        Err(LocalError::NotRunning { .. } | LocalError::Silent { .. }) => {
-            let config = given
-                .resolve()
-                .map_err(|error| Failure::usage(&error))?
-                .config;
-            unasked(args, &config).await
-        }
+        Err(
+            LocalError::NotRunning { .. } | LocalError::Silent { .. } | LocalError::Closed { .. },
+        ) => unasked(args, &resolved.config, &meant).await,
         Err(error) => Err(error.into()),
     }
 }
 
 /// Says what can be known of an agent that cannot be asked.
-async fn unasked(args: &StatusArgs, config: &Config) -> Result<u8, Failure> {
-    let home = Home::look(&config.state_dir).await;
+async fn unasked(args: &StatusArgs, config: &Config, meant: &Meant) -> Result<u8, Failure> {
+    let home = Home::look(meant).await;
     let state_dir = home.state_dir.display();
-    let (running, code) = match home.usage {
-        Use::Running { .. } => {
+    let (running, code) = match (home.usage, home.access) {
+        (Use::Running { .. }, Access::Open) => {
             let code = if is_online(config, &home).await {
                 0
             } else {
@@ -69,7 +68,9 @@ async fn unasked(args: &StatusArgs, config: &Config) -> Result<u8, Failure> {
             };
             ("runs without a panel to ask (--panel off)", code)
         }
-        Use::Free | Use::Unknown => ("does not run", NOT_RUNNING),
+        (Use::Running { .. }, Access::Closed) => ("runs as a service of this machine", NOT_KNOWN),
+        (Use::Unknown, Access::Closed) => ("is a service of this machine", NOT_KNOWN),
+        (Use::Free, _) | (Use::Unknown, Access::Open) => ("does not run", NOT_RUNNING),
     };
     if args.json {
         let is_running = code != NOT_RUNNING;
@@ -81,17 +82,22 @@ async fn unasked(args: &StatusArgs, config: &Config) -> Result<u8, Failure> {
         print(&format!("{shown:#}\n"))?;
         return Ok(code);
     }
-    let identity = match home.agent_id {
-        Some(id) => id.to_string(),
-        None => "none yet".to_owned(),
+    let identity = match (home.agent_id, home.access) {
+        (Some(id), _) => format!("{id} in {state_dir}"),
+        (None, Access::Open) => format!("none yet in {state_dir}"),
+        (None, Access::Closed) => format!("for administrators only, in {state_dir}"),
     };
     let next = match code {
-        NOT_RUNNING => "Start it: ollama-agent\n",
-        NOT_CONNECTED => "The coordinator does not hear from it. Why: ollama-agent doctor\n",
-        _ => "The coordinator hears from it.\n",
+        NOT_RUNNING => format!("Start it: {}\n", meant.start()),
+        NOT_CONNECTED => {
+            let doctor = meant.command("doctor");
+            format!("The coordinator does not hear from it. Why: {doctor}\n")
+        }
+        NOT_KNOWN => format!("Ask it: {}\n", meant.command("status")),
+        _ => "The coordinator hears from it.\n".to_owned(),
     };
     print(&format!(
-        "Agent        {} · {running}\nIdentity     {identity} in {state_dir}\n\n{next}",
+        "Agent        {} · {running}\nIdentity     {identity}\n\n{next}",
         config.machine_name
     ))?;
     Ok(code)

@@ -1,6 +1,7 @@
 //! The agent as a service: its unit, what it tells systemd, what shells and `man` read. How a service
 //! is installed is tried with the coordinator's binary: the code is the same.
 
+use std::path::Path;
 use std::process::Output;
 
 use tokio::net::UnixDatagram;
@@ -9,6 +10,9 @@ use tokio::process::Command;
 use crate::support::DEADLINE;
 use crate::support::process::{command, ended, messages};
 use crate::support::server::Reserved;
+
+#[cfg(target_os = "linux")]
+mod machine;
 
 #[tokio::test]
 async fn process_is_ready_without_a_coordinator_and_says_when_it_stops() {
@@ -94,11 +98,55 @@ async fn completions_and_man_pages_know_the_agents_commands() {
     }
 }
 
+#[tokio::test]
+async fn users_own_service_is_started_instead_of_a_second_agent() {
+    let home = tempfile::tempdir().unwrap();
+    let units = home.path().join(".config/systemd/user");
+    std::fs::create_dir_all(&units).unwrap();
+    std::fs::write(units.join("ollama-agent.service"), "[Service]\n").unwrap();
+
+    let status = run_in(home.path(), &["status"]).await;
+    let doctor = run_in(home.path(), &["doctor"]).await;
+
+    assert_eq!(status.status.code(), Some(4), "{}", messages(&status));
+    let said = text(&status);
+    assert!(
+        said.ends_with("Start it: ollama-agent service start\n"),
+        "{said}"
+    );
+    assert_no_second_agent(&text(&doctor));
+    assert!(
+        text(&doctor).contains("systemctl --user enable ollama-agent"),
+        "{}",
+        text(&doctor)
+    );
+}
+
+fn assert_no_second_agent(said: &str) {
+    for advice in [
+        "start it: ollama-agent\n",
+        "ollama-agent --coordinator",
+        "service install",
+    ] {
+        assert!(!said.contains(advice), "{said}");
+    }
+}
+
 async fn run(words: &[&str]) -> Output {
     let home = tempfile::tempdir().unwrap();
-    let mut command = command(home.path());
-    command.args(words).env_remove("OLLAMA_AGENT_STATE_DIR");
-    ended(command.env("HOME", home.path()).spawn().unwrap()).await
+    run_in(home.path(), words).await
+}
+
+async fn run_in(home: &Path, words: &[&str]) -> Output {
+    ended(in_home(home).args(words).spawn().unwrap()).await
+}
+
+fn in_home(home: &Path) -> Command {
+    let mut command = command(home);
+    command
+        .env_remove("OLLAMA_AGENT_STATE_DIR")
+        .env("HOME", home);
+    command
 }
 
 fn text(output: &Output) -> String {

@@ -7,9 +7,9 @@ use super::ServiceError;
 use super::place::{Place, Scope};
 use super::plan::{Action, Found, Run, Step, Unit, Until, Wait, installed, refuse, removed};
 
-const LAUNCHCTL: &str = "launchctl";
+pub(super) const LAUNCHCTL: &str = "launchctl";
 /// Who runs the machine's service.
-const USER: &str = "nobody";
+pub(super) const USER: &str = "nobody";
 
 /// Returns what is to be done.
 pub(super) fn steps(
@@ -27,7 +27,7 @@ pub(super) fn steps(
             launchctl.bootout(),
             launchctl.wait(),
             Step::Remove {
-                path: place.file(unit.product),
+                path: place.file(unit.product.name),
             },
             Step::Say(removed(unit, place)),
         ],
@@ -48,14 +48,14 @@ impl Launchctl<'_> {
         let product = self.unit.product;
         let contents = self.contents();
         let said = installed(self.unit, found, &contents);
-        let path = self.place.file(product);
+        let path = self.place.file(product.name);
         let target = self.target();
         let mut steps = Vec::new();
         if *found == Found::Ours(contents.clone()) {
             steps.push(self.run(&["kickstart", &target]));
         } else {
             if self.place.scope == Scope::System {
-                let dir = self.place.system_state(product);
+                let dir = self.place.system_state(product.name);
                 let args = ["-d", "-m", "0700", "-o", USER, "-g", USER, &dir];
                 steps.push(Step::Run(Run::new("install", &args)));
             }
@@ -103,7 +103,7 @@ impl Launchctl<'_> {
     fn log(&self) -> PathBuf {
         let name = self.unit.product.name;
         match self.place.scope {
-            Scope::System => PathBuf::from(self.place.system_state(self.unit.product))
+            Scope::System => PathBuf::from(self.place.system_state(self.unit.product.name))
                 .join(format!("{name}.log")),
             Scope::User => {
                 let home = self.place.home.clone().unwrap_or_default();

@@ -24,12 +24,12 @@ pub(super) fn look(unit: &Unit<'_>, place: &Place) -> Result<Found, ServiceError
         return Ok(is_known_to_windows(unit.product.name));
     }
     let is_mark = |line: &str| line.contains(MARK);
-    let path = place.file(unit.product);
+    let path = place.file(unit.product.name);
     match fs::read_to_string(&path) {
         Ok(text) if text.lines().take(MARKED_WITHIN).any(is_mark) => Ok(Found::Ours(text)),
         Ok(_) => Ok(Found::Foreign),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(place
-            .packaged(unit.product)
+            .packaged(unit.product.name)
             .map_or(Found::Nothing, Found::Packaged)),
         Err(source) => Err(ServiceError::File {
             attempt: "read",
@@ -190,7 +190,8 @@ fn is_on_path(program: &str) -> bool {
     env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
-fn is_known_to_windows(name: &str) -> Found {
+/// Looks for a service that Windows has in its registry.
+pub(super) fn is_known_to_windows(name: &str) -> Found {
     let queried = Command::new(SC)
         .args(["query", name])
         .stdin(Stdio::null())

@@ -24,7 +24,7 @@ pub(super) enum Manager {
 }
 
 impl Manager {
-    fn of_this_system() -> Self {
+    pub(super) fn of_this_system() -> Self {
         if cfg!(windows) {
             Self::Windows
         } else if cfg!(target_os = "macos") {
@@ -72,11 +72,11 @@ impl Place {
         action: Action,
     ) -> Result<Self, ServiceError> {
         let program = env::current_exe().map_err(ServiceError::ProgramUnknown)?;
-        let mut place = Self::of(Manager::of_this_system(), program);
+        let mut place = Self::here(program);
         place.scope = match asked {
             Some(scope) => scope,
             None if action == Action::Install => place.scope,
-            None => place.scope_that_has(product),
+            None => place.scope_that_has(product.name),
         };
         match (place.manager, place.scope) {
             (Manager::Windows, Scope::User) => Err(ServiceError::NoUserServices),
@@ -85,7 +85,9 @@ impl Place {
         }
     }
 
-    fn of(manager: Manager, program: PathBuf) -> Self {
+    /// Returns the place that goes without saying on this system.
+    pub(super) fn here(program: PathBuf) -> Self {
+        let manager = Manager::of_this_system();
         let named = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
         let home = env::home_dir().filter(|home| !home.as_os_str().is_empty());
         let config = named("XDG_CONFIG_HOME").map(PathBuf::from);
@@ -109,28 +111,31 @@ impl Place {
         }
     }
 
-    fn scope_that_has(&self, product: &Product) -> Scope {
-        let has = |scope| {
-            let place = Self {
-                scope,
-                ..self.clone()
-            };
-            place.file(product).exists() || place.packaged(product).is_some()
-        };
+    fn scope_that_has(&self, name: &str) -> Scope {
+        self.installed(name).map_or(self.scope, |(scope, _)| scope)
+    }
+
+    /// Returns whose service is installed, and by which file: this place's, else the other one's.
+    pub(super) fn installed(&self, name: &str) -> Option<(Scope, PathBuf)> {
+        if self.manager == Manager::Windows {
+            return None;
+        }
         let other = match self.scope {
             Scope::User => Scope::System,
             Scope::System => Scope::User,
         };
-        if self.manager != Manager::Windows && !has(self.scope) && has(other) {
-            other
-        } else {
-            self.scope
-        }
+        [self.scope, other].into_iter().find_map(|scope| {
+            let place = Self {
+                scope,
+                ..self.clone()
+            };
+            let file = Some(place.file(name)).filter(|file| file.exists());
+            Some((scope, file.or_else(|| place.packaged(name))?))
+        })
     }
 
     /// Returns the file that `install` writes; Windows keeps services in its registry.
-    pub(super) fn file(&self, product: &Product) -> PathBuf {
-        let name = product.name;
+    pub(super) fn file(&self, name: &str) -> PathBuf {
         let in_home = |below: &str| self.home.clone().unwrap_or_default().join(below);
         match (self.manager, self.scope) {
             (Manager::Systemd, Scope::System) => {
@@ -149,16 +154,16 @@ impl Place {
     }
 
     /// Returns the file of a package that brought the service.
-    pub(super) fn packaged(&self, product: &Product) -> Option<PathBuf> {
+    pub(super) fn packaged(&self, name: &str) -> Option<PathBuf> {
         let is_units = self.manager == Manager::Systemd && self.scope == Scope::System;
-        let file = |dir: &&str| Path::new(dir).join(format!("{}.service", product.name));
+        let file = |dir: &&str| Path::new(dir).join(format!("{name}.service"));
         let mut files = PACKAGED_UNITS.iter().filter(|_| is_units).map(file);
         files.find(|file| file.exists())
     }
 
     /// Returns the settings that are paths with those of the machine's service.
     pub(super) fn system_paths(&self, product: &Product) -> Vec<(&'static str, String)> {
-        let dir = self.system_state(product);
+        let dir = self.system_state(product.name);
         let separator = match self.manager {
             Manager::Systemd | Manager::Launchd => '/',
             Manager::Windows => '\\',
@@ -174,8 +179,7 @@ impl Place {
     }
 
     /// Returns where the machine's service keeps what it stores.
-    pub(super) fn system_state(&self, product: &Product) -> String {
-        let name = product.name;
+    pub(super) fn system_state(&self, name: &str) -> String {
         match self.manager {
             Manager::Systemd => format!("/var/lib/{name}"),
             Manager::Launchd => format!("/Library/Application Support/{name}"),
@@ -185,13 +189,13 @@ impl Place {
 }
 
 #[cfg(unix)]
-fn uid() -> u32 {
+pub(super) fn uid() -> u32 {
     rustix::process::getuid().as_raw()
 }
 
 /// Nobody asks for it.
 #[cfg(windows)]
-fn uid() -> u32 {
+pub(super) fn uid() -> u32 {
     0
 }
 

@@ -176,7 +176,7 @@ impl Unit<'_> {
                 continue;
             }
             if place.scope == Scope::System {
-                let dir = place.system_state(self.product);
+                let dir = place.system_state(self.product.name);
                 return Err(ServiceError::FixedPath { setting, dir });
             }
             if matches
@@ -226,7 +226,7 @@ pub(super) fn refuse(
             Err(ServiceError::Packaged { name, path })
         }
         (Found::Foreign, Action::Install | Action::Uninstall) => Err(ServiceError::Foreign {
-            path: place.file(unit.product),
+            path: place.file(unit.product.name),
         }),
         (Found::Nothing, Action::Uninstall | Action::Start | Action::Stop | Action::Status) => {
             Err(ServiceError::NotInstalled { name })
@@ -258,7 +258,7 @@ pub(super) fn removed(unit: &Unit<'_>, place: &Place) -> String {
     let name = unit.product.name;
     match place.scope {
         Scope::System => {
-            let dir = place.system_state(unit.product);
+            let dir = place.system_state(unit.product.name);
             format!("{name} is removed. What it has stored stays in {dir}.")
         }
         Scope::User => format!("{name} is removed. What it has stored stays."),

@@ -7,7 +7,7 @@ use super::ServiceError;
 use super::place::{Place, Scope};
 use super::plan::{Action, Found, Run, Step, Unit, installed, refuse, removed};
 
-const SYSTEMCTL: &str = "systemctl";
+pub(super) const SYSTEMCTL: &str = "systemctl";
 
 /// What every unit is closed to, also a user's.
 ///
@@ -69,7 +69,7 @@ pub(super) fn steps(
         Action::Uninstall => vec![
             systemctl.on_unit(&["disable", "--now"]),
             Step::Remove {
-                path: place.file(unit.product),
+                path: place.file(unit.product.name),
             },
             systemctl.run(&["daemon-reload"]),
             Step::Say(removed(unit, place)),
@@ -93,7 +93,7 @@ impl Systemctl<'_> {
         let mut steps = Vec::new();
         let is_same = *found == Found::Ours(contents.clone());
         if !is_same {
-            let path = self.place.file(self.unit.product);
+            let path = self.place.file(self.unit.product.name);
             steps.push(Step::Write { path, contents });
             steps.push(self.run(&["daemon-reload"]));
         }

@@ -5,6 +5,8 @@ use super::place::Place;
 use super::plan::{Action, Found, Run, Step, Unit, Until, Wait, refuse, removed};
 
 pub(super) const SC: &str = "sc.exe";
+/// Who runs the service.
+pub(super) const USER: &str = "LocalService";
 /// An account that may do little, under its own name and under the one that no language translates.
 const ACCOUNT: &str = r"NT AUTHORITY\LocalService";
 const ACCOUNT_SID: &str = "*S-1-5-19";
@@ -36,7 +38,7 @@ pub(super) fn steps(
 fn install(unit: &Unit<'_>, place: &Place, found: &Found) -> Vec<Step> {
     let product = unit.product;
     let name = product.name;
-    let dir = place.system_state(product);
+    let dir = place.system_state(product.name);
     let command = command_line(unit, place);
     let may_change = format!("{ACCOUNT_SID}:(OI)(CI)M");
     let verb = match found {

@@ -6,10 +6,13 @@ use std::time::Duration;
 use clap::Args;
 use ollama_coordinator_common::base_url::{BaseUrl, InvalidBaseUrl};
 use ollama_coordinator_common::http::{HttpClient, HttpError, HttpTimeouts};
+use ollama_coordinator_common::service::installed::Installed;
 use serde::de::DeserializeOwned;
 
 use crate::config::listen::DEFAULT_PORT;
 
+/// The binary's name, also that of its service.
+pub const NAME: &str = "ollama-coordinator";
 /// For each answer.
 const TIMEOUTS: HttpTimeouts = HttpTimeouts {
     connect: Duration::from_secs(3),
@@ -48,12 +51,12 @@ pub enum CommandError {
     #[error(transparent)]
     Url(#[from] InvalidBaseUrl),
     /// No coordinator answers.
-    #[error(
-        "no coordinator answers at {url}; start one with `ollama-coordinator`, or name it with --url"
-    )]
+    #[error("no coordinator answers at {url}; start one with `{start}`, or name it with --url")]
     Unreachable {
         /// Where it was looked for.
         url: String,
+        /// What starts it.
+        start: String,
         /// The layer that broke.
         #[source]
         source: HttpError,
@@ -86,6 +89,17 @@ impl CommandError {
     }
 }
 
+/// Returns the service of this machine or user that is a coordinator.
+pub(crate) fn service() -> Option<Installed> {
+    Installed::find(NAME)
+}
+
+/// Returns what starts a coordinator here: the service, where one is installed.
+fn start() -> String {
+    let command = |service: Installed| service.command("service start");
+    service().map_or_else(|| NAME.to_owned(), command)
+}
+
 /// Makes a client of the coordinator; nothing is dialled yet.
 pub(crate) fn client(base: BaseUrl) -> HttpClient {
     HttpClient::new(base, TIMEOUTS).with_answer_limit(ANSWER_LIMIT)
@@ -100,6 +114,7 @@ pub(crate) async fn fetch<T: DeserializeOwned>(
     let answer = client.get(path).await;
     let answer = answer.map_err(|source| CommandError::Unreachable {
         url: url.clone(),
+        start: start(),
         source,
     })?;
     let status = answer.status.as_u16();

@@ -1,5 +1,6 @@
-//! This machine and the coordinator that runs on it.
+//! This machine and the coordinator that runs on it, by hand or as a service.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use ollama_coordinator_common::dial::Dial;
 use ollama_coordinator_common::doctor::directory::{check_writable, free_bytes};
 use ollama_coordinator_common::doctor::{Check, CheckId, Report, connection};
 use ollama_coordinator_common::http::{HttpClient, HttpTimeouts};
+use ollama_coordinator_common::service::installed::{Activity, Installed, Owner};
 use serde::Deserialize;
 
 use super::fleet;
@@ -32,18 +34,19 @@ const NOTHING: u64 = MIB;
 
 /// Looks at the data directory, when it is on this machine, and at the coordinator.
 pub(crate) async fn examine(server: &BaseUrl, data_dir: Option<PathBuf>) -> Report {
+    let service = ask::service().filter(|_| data_dir.is_none() && is_here(server));
     let mut checks = Vec::new();
     if data_dir.is_some() || is_here(server) {
-        match data_dir.map_or_else(default_data_dir, Ok) {
-            Ok(dir) => {
-                let looked = tokio::task::spawn_blocking(move || storage(&dir)).await;
-                checks.extend(looked.expect("looking at files does not panic"));
-            }
-            Err(error) => checks.push(Check::error(CheckId::Settings, error.to_string())),
-        }
+        let meant = service.clone();
+        let looked = tokio::task::spawn_blocking(move || stored(data_dir, meant.as_ref())).await;
+        checks.extend(looked.expect("looking at files does not panic"));
     }
     let found = connection::look(server, &Dial::default(), TIMEOUTS).await;
     checks.extend(found.checks);
+    if let Some(service) = &service {
+        let activity = service.activity().await;
+        checks.push(served(service, activity, found.coordinator.is_some()));
+    }
     if found.coordinator.is_some() {
         let mut client = ask::client(server.clone());
         checks.extend(recovery(&mut client).await);
@@ -57,6 +60,59 @@ fn is_here(server: &BaseUrl) -> bool {
     let host = server.host().trim_matches(['[', ']']);
     let ip = host.parse::<std::net::IpAddr>();
     host == "localhost" || ip.is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+/// Looks at the directory that was named, else at that of the machine's service, else at the user's.
+fn stored(named: Option<PathBuf>, service: Option<&Installed>) -> Vec<Check> {
+    let Some(service) = service else {
+        return match named.map_or_else(default_data_dir, Ok) {
+            Ok(dir) => storage(&dir),
+            Err(error) => vec![Check::error(CheckId::Settings, error.to_string())],
+        };
+    };
+    let dir = match &service.owner {
+        Owner::User => default_data_dir().ok(),
+        Owner::Machine { dir, .. } => Some(dir.clone()),
+    };
+    let Some(dir) = dir else {
+        return Vec::new();
+    };
+    match dir.read_dir() {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let found = format!(
+                "{} is for the service and administrators only",
+                dir.display()
+            );
+            vec![Check::unknown(CheckId::DataDir, found).with_remedy(service.command("doctor"))]
+        }
+        Ok(_) | Err(_) => storage(&dir),
+    }
+}
+
+/// Says how the service is; one that does not run is what is wrong only where nobody else serves.
+fn served(service: &Installed, activity: Activity, is_answered: bool) -> Check {
+    let id = CheckId::Service;
+    let entry = &service.entry;
+    match (activity, is_answered) {
+        (Activity::Running { pid: Some(pid) }, _) => {
+            Check::ok(id, format!("runs (process {pid}, {entry})"))
+        }
+        (Activity::Running { pid: None }, _) => Check::ok(id, format!("runs ({entry})")),
+        (Activity::Stopped, false) => {
+            Check::error(id, format!("is installed ({entry}) and does not run"))
+                .with_remedy(service.command("service start"))
+        }
+        (Activity::Stopped, true) => Check::warning(
+            id,
+            format!("is installed ({entry}) and does not run, but a coordinator does"),
+        )
+        .with_remedy("have only one of the two"),
+        (Activity::Unknown, _) => Check::unknown(
+            id,
+            format!("is installed ({entry}); whether it runs is not known"),
+        )
+        .with_remedy(service.command("service status")),
+    }
 }
 
 fn storage(data_dir: &Path) -> Vec<Check> {
@@ -174,4 +230,45 @@ async fn addresses(client: &mut HttpClient) -> Check {
         client.base().port()
     );
     Check::warning(id, found).with_remedy(remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use ollama_coordinator_common::doctor::Answer;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(Activity::Running { pid: Some(7) }, false, Answer::Ok, "process 7")]
+    #[case(
+        Activity::Stopped,
+        false,
+        Answer::Error,
+        "ollama-coordinator service start"
+    )]
+    #[case(Activity::Stopped, true, Answer::Warning, "only one of the two")]
+    #[case(
+        Activity::Unknown,
+        true,
+        Answer::Unknown,
+        "ollama-coordinator service status"
+    )]
+    fn service_is_named_with_what_it_does(
+        #[case] activity: Activity,
+        #[case] is_answered: bool,
+        #[case] answer: Answer,
+        #[case] told: &str,
+    ) {
+        let service = Installed {
+            name: ask::NAME,
+            owner: Owner::User,
+            entry: "/unit".to_owned(),
+        };
+
+        let check = served(&service, activity, is_answered);
+
+        assert_eq!(check.answer, answer);
+        assert!(check.to_string().contains(told), "{check}");
+    }
 }

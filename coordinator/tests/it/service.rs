@@ -46,8 +46,12 @@ impl User {
     }
 
     async fn service(&self, words: &str) -> Ended {
+        self.run(&format!("service {words}")).await
+    }
+
+    async fn run(&self, words: &str) -> Ended {
         let mut command = binary(self.home.path());
-        command.env("PATH", self.path("bin")).arg("service");
+        command.env("PATH", self.path("bin"));
         command.args(words.split_whitespace());
         finish(command).await
     }
@@ -244,6 +248,23 @@ async fn machine_without_a_service_manager_is_left_as_it_is() {
         ended.stderr
     );
     assert_eq!(user.files(), [] as [PathBuf; 0]);
+}
+
+#[tokio::test]
+async fn service_that_does_not_run_is_started_instead_of_a_second_coordinator() {
+    let answer = "case $* in *show*) echo MainPID=0; echo ActiveState=failed;; esac";
+    let user = User::with_systemctl(answer);
+    user.service("install --user").await;
+
+    let agents = user.run("agents --url http://127.0.0.1:1").await;
+    let doctor = user.run("doctor --url http://127.0.0.1:1").await;
+
+    assert_eq!(agents.code, Some(3), "{}", agents.stderr);
+    let start = "ollama-coordinator service start";
+    assert!(agents.stderr.contains(start), "{}", agents.stderr);
+    assert_eq!(doctor.code, Some(4), "{}", doctor.stdout);
+    let fix = format!("Fix:    {start}\n");
+    assert!(doctor.stdout.ends_with(&fix), "{}", doctor.stdout);
 }
 
 #[tokio::test]
