@@ -14,6 +14,7 @@ mod resolve;
 mod runtime_url;
 mod setting;
 mod timing;
+mod told;
 
 use std::ffi::OsString;
 use std::num::NonZeroU32;
@@ -35,6 +36,7 @@ pub(crate) use self::path::home;
 pub use self::resolve::{ConfigError, Given, Origin, Resolved, Shown};
 pub use self::setting::{InvalidValue, Setting};
 pub use self::timing::Timing;
+pub(crate) use self::told::lacking;
 
 /// The port on which a coordinator listens unless told otherwise.
 pub const DEFAULT_COORDINATOR_PORT: u16 = 11400;

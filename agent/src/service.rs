@@ -6,6 +6,8 @@ use ollama_coordinator_common::service::installed::Installed;
 use ollama_coordinator_common::service::{Product, Serve, notify};
 use ollama_coordinator_common::shutdown::Shutdown;
 
+use crate::config;
+
 const NAME: &str = "ollama-agent";
 /// How long a stop may take: goodbye, running requests, tasks.
 const STOPS_WITHIN: Duration = Duration::from_secs(35);
@@ -17,6 +19,7 @@ pub const fn product(serve: Serve) -> Product {
         description: "Ollama Coordinator agent",
         paths: &[("state-dir", ""), ("config", "settings.toml")],
         stops_within: STOPS_WITHIN,
+        lacks: config::lacking,
         serve,
     }
 }

@@ -5,12 +5,13 @@
 //! (does it, or only shows it), [`installed`] (what is there, for others), [`notify`] (the running
 //! service's word to systemd). What a service has stored is never removed.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{ArgMatches, Args, Subcommand};
 
 use crate::shutdown::Shutdown;
 
@@ -45,8 +46,24 @@ pub struct Product {
     pub paths: &'static [(&'static str, &'static str)],
     /// How long it may take to stop.
     pub stops_within: Duration,
+    /// Says what a service that is told no more than this would end for at once.
+    pub lacks: Lacks,
     /// How Windows starts it.
     pub serve: Serve,
+}
+
+/// Says what a service lacks, and what to do.
+pub type Lacks = fn(&Told<'_>) -> Option<String>;
+
+/// What a service will be told, besides what it keeps in its own files.
+#[derive(Debug)]
+pub struct Told<'a> {
+    /// Its flags.
+    pub flags: &'a ArgMatches,
+    /// Variables that its file for settings sets.
+    pub variables: BTreeMap<String, String>,
+    /// The settings that are paths, when the machine decides them.
+    pub paths: BTreeMap<&'static str, String>,
 }
 
 impl Product {
@@ -293,7 +310,7 @@ pub(crate) fn run(
     product: &Product,
 ) -> Result<(), ServiceError> {
     let words = env::args_os().map(|word| word.to_string_lossy().into_owned());
-    let flags = words_after_command(words);
+    let flags = flags_for_service(&words.collect::<Vec<_>>(), &command);
     let (action, target) = match args.command {
         ServiceCommand::Install(args) => (Action::Install, args.target),
         ServiceCommand::Uninstall(target) => (Action::Uninstall, target),
@@ -306,7 +323,7 @@ pub(crate) fn run(
     let place = Place::find(product, target.scope(), action)?;
     let unit = Unit { product, flags };
     if action == Action::Install {
-        unit.check(command, &place)?;
+        unit.check(command, &place, perform::variables(&unit, &place)?)?;
     }
     let found = perform::look(&unit, &place)?;
     let steps = match place.manager {
@@ -321,15 +338,26 @@ pub(crate) fn run(
     }
 }
 
-/// Returns what follows `service COMMAND` and the flags of that command.
+/// Returns what stands before `service`, and what follows its command and that command's flags.
 ///
 /// Some flags are the binary's own wherever they stand; they are meant for the service here.
-fn words_after_command(words: impl Iterator<Item = String>) -> Vec<String> {
-    words
-        .skip_while(|word| word != "service")
-        .skip(2)
-        .skip_while(|word| OWN_FLAGS.contains(&word.as_str()))
-        .collect()
+fn flags_for_service(words: &[String], command: &clap::Command) -> Vec<String> {
+    let at = position_of_service(words, command);
+    let before = words.iter().take(at).skip(1);
+    let after = words.iter().skip(at + 2);
+    let after = after.skip_while(|word| OWN_FLAGS.contains(&word.as_str()));
+    before.chain(after).cloned().collect()
+}
+
+/// Returns where `service` is the command, and not what a flag before it is set to.
+fn position_of_service(words: &[String], command: &clap::Command) -> usize {
+    let mut command = command
+        .clone()
+        .mut_args(|arg| arg.env(None::<&'static str>));
+    let mut is_whole = |words: &[String]| command.try_get_matches_from_mut(words).is_ok();
+    let mut places = (1..words.len()).filter(|&at| words.get(at).is_some_and(|w| w == "service"));
+    let found = places.find(|&at| words.get(..at).is_some_and(&mut is_whole));
+    found.unwrap_or(words.len())
 }
 
 fn print_unit(product: &Product, args: UnitArgs) -> Result<(), ServiceError> {
@@ -358,12 +386,20 @@ mod tests {
     )]
     #[case("x service install -- --coordinator hub", "--coordinator hub")]
     #[case("x service run --state-dir C:/x", "--state-dir C:/x")]
-    fn everything_after_the_commands_own_flags_is_for_the_service(
+    #[case("x --coordinator hub service install", "--coordinator hub")]
+    #[case(
+        "x --coordinator service service install --user --state-dir /srv",
+        "--coordinator service --state-dir /srv"
+    )]
+    fn everything_but_the_commands_own_flags_is_for_the_service(
         #[case] words: &str,
         #[case] flags: &str,
     ) {
-        let after = words_after_command(words.split(' ').map(str::to_owned));
+        let command = clap::Command::new("x").arg(clap::Arg::new("hub").long("coordinator"));
+        let words = words.split(' ').map(str::to_owned).collect::<Vec<_>>();
 
-        assert_eq!(after.join(" "), flags);
+        let found = flags_for_service(&words, &command);
+
+        assert_eq!(found.join(" "), flags);
     }
 }

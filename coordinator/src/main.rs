@@ -22,6 +22,7 @@ const PRODUCT: Product = Product {
     description: "Ollama Coordinator",
     paths: &[("data-dir", "")],
     stops_within: ollama_coordinator::STOPS_WITHIN,
+    lacks: |_told| None,
     serve: serve_as_service,
 };
 

@@ -70,6 +70,69 @@ async fn settings_of_any_command_are_meant_for_the_service_after_install() {
 }
 
 #[tokio::test]
+async fn settings_before_the_command_are_meant_for_the_service_too() {
+    let words = "--coordinator hub --config /srv/agent.toml service install --user --dry-run";
+
+    let shown = run(&words.split(' ').collect::<Vec<_>>()).await;
+
+    let line = "ollama-agent --coordinator hub --config /srv/agent.toml\n";
+    assert!(
+        text(&shown).contains(line),
+        "{} {}",
+        text(&shown),
+        messages(&shown)
+    );
+}
+
+#[tokio::test]
+async fn service_that_nobody_tells_a_coordinator_is_not_installed() {
+    let home = tempfile::tempdir().unwrap();
+    let install = ["service", "install", "--user", "--dry-run"];
+
+    let refused = run_in(home.path(), &install).await;
+    let mut told_here = in_home(home.path());
+    told_here
+        .args(install)
+        .env("OLLAMA_AGENT_COORDINATOR", "hub");
+    let refused_here = ended(told_here.spawn().unwrap()).await;
+
+    for (refused, command) in [
+        (refused, "service install --coordinator http://"),
+        (refused_here, "service install --coordinator hub"),
+    ] {
+        assert_eq!(refused.status.code(), Some(2), "{}", messages(&refused));
+        assert!(
+            messages(&refused).contains(command),
+            "{}",
+            messages(&refused)
+        );
+        assert_eq!(text(&refused), "");
+    }
+}
+
+#[tokio::test]
+async fn service_finds_its_coordinator_in_the_settings_file_or_waits_in_the_panel() {
+    let home = tempfile::tempdir().unwrap();
+    let settings = home.path().join(".config/ollama-agent/settings.toml");
+    std::fs::create_dir_all(settings.parent().unwrap()).unwrap();
+    let install = ["service", "install", "--user", "--dry-run"];
+
+    let waiting = run_in(home.path(), &[&install[..], &["--panel", "11401"]].concat()).await;
+    std::fs::write(settings, "coordinator = \"hub\"\n").unwrap();
+    let mut told = in_home(home.path());
+    told.args(install).env_remove("OLLAMA_AGENT_CONFIG");
+    let told = ended(told.spawn().unwrap()).await;
+
+    for accepted in [waiting, told] {
+        assert!(
+            text(&accepted).contains("\nExecStart="),
+            "{}",
+            messages(&accepted)
+        );
+    }
+}
+
+#[tokio::test]
 async fn settings_that_the_machine_decides_are_refused() {
     for setting in ["--state-dir", "--config"] {
         let refused = run(&["service", "install", "--system", setting, "/srv/agent"]).await;

@@ -1,5 +1,6 @@
 //! Does what is to be done, and says so; or only says it.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
@@ -9,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::ServiceError;
-use super::place::{Manager, Place};
+use super::place::{Manager, Place, Scope};
 use super::plan::{Found, MARK, OnFailure, Run, Step, Unit, Until, Wait};
 use super::windows::SC;
 
@@ -37,6 +38,36 @@ pub(super) fn look(unit: &Unit<'_>, place: &Place) -> Result<Found, ServiceError
             source,
         }),
     }
+}
+
+/// Reads the variables that systemd reads for the machine's service.
+pub(super) fn variables(
+    unit: &Unit<'_>,
+    place: &Place,
+) -> Result<BTreeMap<String, String>, ServiceError> {
+    if (place.manager, place.scope) != (Manager::Systemd, Scope::System) {
+        return Ok(BTreeMap::new());
+    }
+    let path = Path::new("/etc/default").join(unit.product.name);
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(assignments(&text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(source) => Err(ServiceError::File {
+            attempt: "read",
+            path,
+            source,
+        }),
+    }
+}
+
+fn assignments(text: &str) -> BTreeMap<String, String> {
+    let lines = text.lines().map(str::trim);
+    let lines = lines.filter(|line| !line.starts_with(['#', ';']));
+    let pairs = lines.filter_map(|line| line.split_once('='));
+    let unquoted = |value: &str| value.trim().trim_matches(['"', '\'']).to_owned();
+    pairs
+        .map(|(name, value)| (name.trim().to_owned(), unquoted(value)))
+        .collect()
 }
 
 /// Does one step after the other; the first that fails is the last.
@@ -208,6 +239,15 @@ pub(super) fn is_known_to_windows(name: &str) -> Found {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variables_are_read_as_systemd_does() {
+        let read = assignments("# X=1\nA=b c\n\n; Y=2\nC = \"d=e\"\n");
+
+        let expected = [("A", "b c"), ("C", "d=e")];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(read, BTreeMap::from(expected));
+    }
 
     fn ask(script: &str) -> Run {
         Run::new("sh", &["-c", script])

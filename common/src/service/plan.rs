@@ -1,12 +1,13 @@
 //! What is to be done with a service, as a value: the same on every system, shown or performed.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::parser::ValueSource;
 
 use super::place::{Manager, Place, Scope};
-use super::{Product, ServiceError};
+use super::{Product, ServiceError, Told};
 
 /// The first words of every file that `install` writes; `uninstall` removes no other.
 pub(super) const MARK: &str = "Written by `";
@@ -153,8 +154,14 @@ impl Unit<'_> {
     }
 
     /// Checks the flags as the service itself will read them, so without this process's
-    /// environment, and that the service can use its program and its directory.
-    pub(super) fn check(&self, command: clap::Command, place: &Place) -> Result<(), ServiceError> {
+    /// environment, that the service can use its program and its directory, and that with its own
+    /// `variables` it lacks nothing.
+    pub(super) fn check(
+        &self,
+        command: clap::Command,
+        place: &Place,
+        variables: BTreeMap<String, String>,
+    ) -> Result<(), ServiceError> {
         let name = self.product.name;
         let mut command = command
             .color(clap::ColorChoice::Never)
@@ -186,7 +193,21 @@ impl Unit<'_> {
                 return Err(ServiceError::RelativePath { setting });
             }
         }
-        visible(place)
+        visible(place)?;
+        let paths = match place.scope {
+            Scope::System => place.system_paths(self.product).into_iter().collect(),
+            Scope::User => BTreeMap::new(),
+        };
+        let flags = &matches;
+        let told = Told {
+            flags,
+            variables,
+            paths,
+        };
+        match (self.product.lacks)(&told) {
+            Some(lack) => Err(ServiceError::Flags(lack)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -281,6 +302,11 @@ pub(super) mod tests {
         description: "Ollama Coordinator agent",
         paths: &[("state-dir", ""), ("config", "settings.toml")],
         stops_within: Duration::from_secs(31),
+        lacks: |told| {
+            let is_told = told.flags.contains_id("coordinator")
+                || told.variables.contains_key("OLLAMA_AGENT_COORDINATOR");
+            (!is_told).then(|| "--coordinator is missing".to_owned())
+        },
         serve: |_flags, _shutdown| 0,
     };
 
@@ -295,7 +321,7 @@ pub(super) mod tests {
     fn command() -> Command {
         Command::new("ollama-agent")
             .args_conflicts_with_subcommands(true)
-            .arg(Arg::new("coordinator").long("coordinator").required(true))
+            .arg(Arg::new("coordinator").long("coordinator"))
             .arg(
                 Arg::new("state_dir")
                     .long("state-dir")
@@ -312,7 +338,17 @@ pub(super) mod tests {
     fn check(flags: &[&str], scope: Scope, program: &str) -> Result<(), ServiceError> {
         let mut place = place(Manager::Systemd, scope);
         place.program = PathBuf::from(program);
-        unit(flags).check(command(), &place)
+        unit(flags).check(command(), &place, BTreeMap::new())
+    }
+
+    #[test]
+    fn what_the_services_own_variables_say_does_not_lack() {
+        let variables = [("OLLAMA_AGENT_COORDINATOR".to_owned(), "hub".to_owned())];
+        let place = place(Manager::Systemd, Scope::System);
+
+        let checked = unit(&[]).check(command(), &place, BTreeMap::from(variables));
+
+        checked.unwrap();
     }
 
     #[test]
