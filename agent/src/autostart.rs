@@ -1,40 +1,82 @@
 //! Whether the agent starts when this user logs in to a desktop: an entry of the system's own kind.
+//! Where a service starts it, another start would only be in the way, so it is not offered.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use ollama_coordinator_common::service::installed::Installed;
+
+use crate::config::Given;
 use crate::platform::autostart as entry;
+use crate::service;
 
 /// What to start at login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {
     /// The program.
     pub program: PathBuf,
-    /// Its settings file, when it is not the user's own.
-    pub settings_file: Option<PathBuf>,
+    /// What it is told.
+    pub flags: Vec<String>,
 }
 
 impl Start {
-    /// Returns this very program.
+    /// Returns this very program, told by flags what this process was told: its variables may not be
+    /// there at a login.
     ///
     /// # Errors
     /// The system does not say where it is.
-    pub fn this_program(settings_file: Option<&Path>) -> io::Result<Self> {
+    pub fn this_program(given: &Given) -> io::Result<Self> {
         Ok(Self {
             program: std::env::current_exe()?,
-            settings_file: settings_file.map(Path::to_owned),
+            flags: given.flags()?,
         })
     }
 
     /// Returns its words. They ask for the tray, because what starts at login is a service to some
     /// desktops.
     pub(crate) fn words(&self) -> Vec<String> {
-        let mut words = vec![self.program.display().to_string(), "--tray".to_owned()];
-        if let Some(file) = &self.settings_file {
-            words.push("--config".to_owned());
-            words.push(file.display().to_string());
+        let own = ["--tray", "--at-login"].map(str::to_owned);
+        let program = self.program.display().to_string();
+        let words = std::iter::once(program).chain(own);
+        words.chain(self.flags.iter().cloned()).collect()
+    }
+}
+
+/// How it is about a start at login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AtLogin {
+    /// It starts.
+    On,
+    /// It does not.
+    Off,
+    /// This service starts it.
+    Service(String),
+    /// There is no such thing here.
+    Unavailable,
+}
+
+impl AtLogin {
+    /// Looks how it is.
+    pub fn look() -> Self {
+        Self::of(is_on(), service::installed())
+    }
+
+    fn of(is_on: Option<bool>, service: Option<Installed>) -> Self {
+        match (is_on, service) {
+            (Some(true), _) => Self::On,
+            (Some(false) | None, Some(service)) => Self::Service(service.entry),
+            (Some(false), None) => Self::Off,
+            (None, None) => Self::Unavailable,
         }
-        words
+    }
+
+    /// Returns whether it starts, where that is this user's to say.
+    pub fn choice(&self) -> Option<bool> {
+        match self {
+            Self::On => Some(true),
+            Self::Off => Some(false),
+            Self::Service(_) | Self::Unavailable => None,
+        }
     }
 }
 

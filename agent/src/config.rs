@@ -27,6 +27,7 @@ use ollama_coordinator_common::logging::LogFormat;
 
 pub use self::args::Args;
 pub use self::cli::{Cli, Invocation, MISSING_COORDINATOR};
+pub use self::face::StartedBy;
 pub use self::link::{Advertised, Link};
 pub use self::panel::{DEFAULT_PANEL_PORT, Panel};
 #[cfg(target_os = "linux")]

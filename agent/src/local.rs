@@ -68,6 +68,13 @@ impl Meant {
         }
     }
 
+    /// Returns whether it is the machine's, and not this user's.
+    pub fn is_the_machines(&self) -> bool {
+        self.service
+            .as_ref()
+            .is_some_and(|service| service.owner != Owner::User)
+    }
+
     /// Returns the words that start it.
     pub fn start(&self) -> String {
         match &self.service {

@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use ollama_agent::commands::Failure;
-use ollama_agent::config::{Cli, Given, MISSING_COORDINATOR};
+use ollama_agent::config::{Cli, Given, MISSING_COORDINATOR, StartedBy};
 use ollama_agent::face::Face;
+use ollama_agent::local::Meant;
 use ollama_agent::{Agent, AgentError, error_chain, finish, service, tray};
 use ollama_coordinator_common::logging;
 use ollama_coordinator_common::shutdown::Shutdown;
@@ -47,16 +48,25 @@ fn execute(words: impl IntoIterator<Item = OsString>, shutdown: Shutdown) -> u8 
         Ok(runtime) => runtime,
         Err(error) => return report(&Failure::new(UNEXPECTED, &error)),
     };
-    let given = invocation.given;
+    let (given, started_by) = (invocation.given, invocation.started_by);
     let ended = match (invocation.command, invocation.face) {
         (Some(command), _) => finish(runtime, command.run(&given, serve_as_service)),
-        (None, face) => serve(runtime, given, face, shutdown).map(|()| SUCCESS),
+        (None, face) => serve(runtime, given, (face, started_by), shutdown).map(|()| SUCCESS),
     };
     ended.unwrap_or_else(|failure| report(&failure))
 }
 
-fn serve(runtime: Runtime, given: Given, face: Face, shutdown: Shutdown) -> Result<(), Failure> {
+fn serve(
+    runtime: Runtime,
+    given: Given,
+    (face, started_by): (Face, StartedBy),
+    shutdown: Shutdown,
+) -> Result<(), Failure> {
     let resolved = given.resolve().map_err(|error| Failure::usage(&error))?;
+    // A desktop's start beside the machine's service would be a second agent of this machine.
+    if face == Face::Tray && Meant::by(&resolved).is_the_machines() {
+        return show(runtime, &given, started_by);
+    }
     let has_way_to_be_told = face == Face::Tray || resolved.panel_is_asked_for();
     if resolved.config.coordinator.is_none() && !has_way_to_be_told {
         return Err(Failure {
@@ -72,7 +82,7 @@ fn serve(runtime: Runtime, given: Given, face: Face, shutdown: Shutdown) -> Resu
     let agent = match (Agent::open(resolved.config.clone(), shutdown.clone()), face) {
         (Ok(agent), _) => agent.with_panel(given),
         (Err(AgentError::AlreadyRunning { .. }), Face::Tray) => {
-            return finish(runtime, tray::show_the_one_that_runs(&given));
+            return show(runtime, &given, started_by);
         }
         (Err(error), _) => return Err(failed(error)),
     };
@@ -93,6 +103,14 @@ fn serve(runtime: Runtime, given: Given, face: Face, shutdown: Shutdown) -> Resu
         Face::Tray => tray::run(runtime, &resolved.config, control, serving),
     };
     ended.map_err(failed)
+}
+
+/// Shows the agent that is there already to a person who wanted to start it.
+fn show(runtime: Runtime, given: &Given, started_by: StartedBy) -> Result<(), Failure> {
+    match started_by {
+        StartedBy::Somebody => finish(runtime, tray::show_the_one_that_runs(given)),
+        StartedBy::Login => Ok(()),
+    }
 }
 
 #[expect(

@@ -18,9 +18,9 @@ use tokio::sync::mpsc;
 use self::view::Views;
 use crate::app::AgentError;
 use crate::commands::Failure;
-use crate::config::{Config, Given};
+use crate::config::{Config, DEFAULT_PANEL_PORT, Given};
 use crate::control::Control;
-use crate::local::RunningAgent;
+use crate::local::{LocalError, RunningAgent};
 use crate::platform;
 
 pub use self::condition::Condition;
@@ -33,14 +33,19 @@ const TITLE: &str = "Ollama agent";
 /// How many clicks may wait for the ones before.
 const CLICKS: usize = 8;
 
-/// Shows the settings of the agent that runs here already: whoever starts another wants to see it.
+/// Shows the settings of the agent that is here already: whoever starts another wants to see it. That
+/// of the machine's service is not this user's to open, and its page says who may.
 ///
 /// # Errors
 /// It has no panel.
 pub async fn show_the_one_that_runs(given: &Given) -> Result<(), Failure> {
-    let agent = RunningAgent::find(given)?;
-    tracing::info!("An agent runs here already, opening its settings");
-    desktop::open(agent.panel_url());
+    let url = match RunningAgent::find(given) {
+        Ok(agent) => agent.panel_url(),
+        Err(LocalError::Closed { .. }) => format!("http://127.0.0.1:{DEFAULT_PANEL_PORT}/"),
+        Err(error) => return Err(error.into()),
+    };
+    tracing::info!("An agent is here already, opening its settings");
+    desktop::open(url);
     Ok(())
 }
 

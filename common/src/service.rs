@@ -1,7 +1,8 @@
 //! The binary as a service of systemd, launchd or Windows: installed, started, stopped, removed.
 //!
 //! Read in this order: [`place`] (where and for whom), [`plan`] (what is to be done, as a value),
-//! [`systemd`], [`launchd`] and [`windows`] (pure: the files and commands of each), [`perform`]
+//! [`systemd`], [`launchd`] and [`windows`] (pure: the files and commands of each; [`command_line`] is
+//! how Windows has one), [`perform`]
 //! (does it, or only shows it), [`installed`] (what is there, for others), [`notify`] (the running
 //! service's word to systemd). What a service has stored is never removed.
 
@@ -15,6 +16,7 @@ use clap::{ArgMatches, Args, Subcommand};
 
 use crate::shutdown::Shutdown;
 
+pub mod command_line;
 pub mod installed;
 mod launchd;
 pub mod notify;

@@ -8,7 +8,7 @@ use clap::builder::{OsStr, Resettable};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser};
 
-use super::face::FaceArgs;
+use super::face::{FaceArgs, StartedBy};
 use super::{Args, Given, Origin, Setting};
 use crate::commands::Command;
 use crate::face::Face;
@@ -96,6 +96,8 @@ pub struct Invocation {
     pub given: Given,
     /// How to be seen while serving.
     pub face: Face,
+    /// What started it.
+    pub started_by: StartedBy,
 }
 
 impl Cli {
@@ -126,6 +128,7 @@ impl Cli {
             command: cli.command,
             given: Given::new(settings, said_by, file),
             face: cli.face.face(),
+            started_by: cli.face.started_by(),
         })
     }
 }

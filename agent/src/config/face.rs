@@ -25,6 +25,19 @@ pub struct FaceArgs {
     /// Show no icon in the tray
     #[arg(long, overrides_with = "tray")]
     no_tray: bool,
+
+    /// Started by the desktop at a login, so that nobody waits to see it
+    #[arg(long, hide = true)]
+    at_login: bool,
+}
+
+/// What started the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartedBy {
+    /// A person or a service manager, as far as is known.
+    Somebody,
+    /// The desktop, at a login.
+    Login,
 }
 
 impl FaceArgs {
@@ -36,6 +49,15 @@ impl FaceArgs {
             output: platform::output(),
         };
         face::choose(self.asked(), process, environment)
+    }
+
+    /// Returns what started this process.
+    pub(super) fn started_by(self) -> StartedBy {
+        if self.at_login {
+            StartedBy::Login
+        } else {
+            StartedBy::Somebody
+        }
     }
 
     fn asked(self) -> Option<Face> {

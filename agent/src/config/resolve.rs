@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use ollama_coordinator_common::base_url::BaseUrl;
@@ -91,9 +92,25 @@ impl Given {
         self.named_file.as_deref().or(self.default_file.as_deref())
     }
 
-    /// Returns the settings file if it is another one than the user's own.
-    pub fn named_settings_file(&self) -> Option<&Path> {
-        self.named_file.as_deref()
+    /// Returns flags that tell another process, started anywhere, what flags and environment tell
+    /// this one.
+    ///
+    /// # Errors
+    /// A path is relative and there is no directory.
+    pub fn flags(&self) -> io::Result<Vec<String>> {
+        let mut args = self.args.clone();
+        args.state_dir = args.state_dir.map(std::path::absolute).transpose()?;
+        let file = self
+            .named_file
+            .as_deref()
+            .map(std::path::absolute)
+            .transpose()?;
+        let file = file.map(|file| format!("--config={}", file.display()));
+        let said = Setting::ALL.into_iter().filter_map(|setting| {
+            let value = args.text(setting)?;
+            Some(format!("{}={value}", setting.flag()))
+        });
+        Ok(file.into_iter().chain(said).collect())
     }
 
     /// Returns who fixed a setting before the settings file is asked.

@@ -9,6 +9,7 @@ use super::access::Refusal;
 use super::form::Field;
 use super::settings::Form;
 use super::summary::{Tone, facts, summary};
+use crate::autostart::AtLogin;
 use crate::config::{Origin, Setting};
 use crate::status::AgentStatus;
 
@@ -127,11 +128,14 @@ fn settings_section(form: &Form, notice: Option<&Notice>) -> Markup {
                         (findings(checks))
                     }
                 }
-                @if let Some(is_on) = form.starts_at_login {
+                @if let Some(is_on) = form.starts_at_login.choice() {
                     label.check {
                         input type="checkbox" name="start_at_login" value="yes" checked[is_on];
                         "Start when I log in"
                     }
+                }
+                @if let AtLogin::Service(entry) = &form.starts_at_login {
+                    p.muted.small { "Starts by itself, as a service (" code { (entry) } "), so not at login too." }
                 }
                 div.buttons {
                     button.primary name="action" value="save" { "Save" }

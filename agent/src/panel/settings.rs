@@ -8,7 +8,7 @@ use ollama_coordinator_common::doctor::{Check, CheckId, connection};
 use parking_lot::Mutex;
 
 use super::form::{self, Field, Sent};
-use crate::autostart::{self, Start};
+use crate::autostart::{self, AtLogin, Start};
 use crate::config::{Args, Config, ConfigError, DEFAULT_COORDINATOR_PORT, Given, Setting};
 use crate::doctor::TIMEOUTS;
 use crate::error_chain;
@@ -25,8 +25,8 @@ pub(super) struct SettingsDesk {
 #[derive(Debug, Clone)]
 pub(super) struct Form {
     pub(super) fields: Vec<Field>,
-    /// Whether the agent starts at login; `None`: there is no such thing here.
-    pub(super) starts_at_login: Option<bool>,
+    /// Whether the agent starts at login.
+    pub(super) starts_at_login: AtLogin,
     /// Where the settings are kept.
     pub(super) file: Option<String>,
     /// Why they cannot be shown or kept.
@@ -128,7 +128,7 @@ fn current(given: &Given) -> Form {
     };
     Form {
         fields,
-        starts_at_login: autostart::is_on(),
+        starts_at_login: AtLogin::look(),
         file: file.map(|path| path.display().to_string()),
         error,
     }
@@ -154,10 +154,8 @@ fn keep(given: &Given, form: &Form, sent: &Sent) -> Result<Saved, String> {
 }
 
 fn set_autostart(given: &Given, form: &Form, sent: &Sent) -> std::io::Result<()> {
-    match (form.starts_at_login, sent.start_at_login.is_some()) {
-        (Some(false), true) => {
-            autostart::turn_on(&Start::this_program(given.named_settings_file())?)
-        }
+    match (form.starts_at_login.choice(), sent.start_at_login.is_some()) {
+        (Some(false), true) => autostart::turn_on(&Start::this_program(given)?),
         (Some(true), false) => autostart::turn_off(),
         (Some(true), true) | (Some(false), false) | (None, _) => Ok(()),
     }

@@ -3,6 +3,8 @@
 use std::io;
 use std::process::{Command, Stdio};
 
+use ollama_coordinator_common::service::command_line;
+
 use crate::autostart::Start;
 
 const KEY: &str = r"HKCU\Software\Microsoft\Windows\CurrentVersion\Run";
@@ -18,7 +20,7 @@ pub(crate) fn is_on() -> Option<bool> {
 
 pub(crate) fn turn_on(start: &Start) -> io::Result<()> {
     let words = start.words();
-    let words = words.iter().map(|word| format!("\"{word}\""));
+    let words = words.iter().map(|word| command_line::quoted(word));
     let line = words.collect::<Vec<_>>().join(" ");
     reg(&["add", KEY, "/v", VALUE, "/t", "REG_SZ", "/d", &line, "/f"])
 }

@@ -316,6 +316,22 @@ async fn second_panel_takes_another_port() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
+async fn start_at_login_is_not_offered_beside_a_service() {
+    let state_dir = tempfile::tempdir().unwrap();
+    let units = state_dir.path().join("systemd/user");
+    std::fs::create_dir_all(&units).unwrap();
+    std::fs::write(units.join("ollama-agent.service"), "[Service]\n").unwrap();
+    let _agent = start(state_dir.path(), &["--coordinator", "http://127.0.0.1:1"]);
+    let browser = Browser::open(panel_of(state_dir.path()).await).await;
+
+    let page = browser.get("/").await.text;
+
+    assert!(!page.contains("start_at_login"), "{page}");
+    assert!(page.contains("Starts by itself, as a service"), "{page}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
 async fn start_at_login_is_an_entry_of_the_desktop() {
     let coordinator = FakeCoordinator::start();
     let state_dir = tempfile::tempdir().unwrap();
@@ -333,6 +349,9 @@ async fn start_at_login_is_an_entry_of_the_desktop() {
 
     assert!(text.contains(env!("CARGO_BIN_EXE_ollama-agent")), "{text}");
     assert!(text.contains("settings.toml"), "{text}");
+    assert!(text.contains(&format!("\"--coordinator={url}\"")), "{text}");
+    let own_dir = format!("\"--state-dir={}\"", state_dir.path().display());
+    assert!(text.contains(&own_dir), "{text}");
     assert!(page.contains("value=\"yes\" checked"), "{page}");
     assert!(!entry.exists());
 }

@@ -5,11 +5,13 @@ use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::process::Command;
 
 use super::{assert_no_second_agent, text};
+use crate::support::DEADLINE;
 use crate::support::process::{ended, messages};
 
 const UNITS: &str = "/usr/lib/systemd/system";
@@ -113,4 +115,39 @@ async fn service_that_does_not_run_is_to_be_started_as_such() {
     let start = "Start it: sudo ollama-agent service start\n";
     assert!(said.ends_with(start), "{said}");
     assert_no_second_agent(&text(&doctor));
+}
+
+#[tokio::test]
+async fn start_from_a_desktop_shows_the_services_page_and_one_at_login_nothing() {
+    let Some(machine) = Machine::new(r"MainPID=4711\nActiveState=active\n") else {
+        return;
+    };
+    let opened = machine.programs.path().join("opened");
+    std::fs::write(&opened, "").unwrap();
+    set_permissions(&opened, Permissions::from_mode(0o666)).unwrap();
+    let script = format!("echo \"$@\" >>'{}'", opened.display());
+    machine.program("xdg-open", &script);
+
+    let at_login = machine.run(&["--tray", "--at-login"]).await;
+    let by_a_person = machine.run(&["--tray"]).await;
+
+    for ended in [at_login, by_a_person] {
+        assert_eq!(ended.status.code(), Some(0), "{}", messages(&ended));
+    }
+    assert_eq!(first_line(&opened).await, "http://127.0.0.1:11401/");
+}
+
+/// Waits until something is written, and returns all of it.
+async fn first_line(path: &Path) -> String {
+    let reading = async {
+        loop {
+            let text = std::fs::read_to_string(path).unwrap();
+            if text.ends_with('\n') {
+                return text.trim_end().to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let read = tokio::time::timeout(DEADLINE, reading).await;
+    read.expect("something is opened in time")
 }
