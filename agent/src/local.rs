@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::Method;
 use ollama_coordinator_common::base_url::{BaseUrl, InvalidBaseUrl};
 use ollama_coordinator_common::http::{HttpClient, HttpError, HttpResponse, HttpTimeouts};
-use ollama_coordinator_common::service::installed::{Installed, Owner};
+use ollama_coordinator_common::service::installed::{Activity, Installed, Owner};
 
 use crate::commands::Failure;
 use crate::config::{ConfigError, Given, Origin, Resolved, Setting};
@@ -68,11 +68,14 @@ impl Meant {
         }
     }
 
-    /// Returns whether it is the machine's, and not this user's.
-    pub fn is_the_machines(&self) -> bool {
-        self.service
-            .as_ref()
-            .is_some_and(|service| service.owner != Owner::User)
+    /// Returns whether it is the machine's, and not stopped: then this user's would be a second one.
+    pub async fn is_the_machines(&self) -> bool {
+        match &self.service {
+            Some(service) if service.owner != Owner::User => {
+                service.activity().await != Activity::Stopped
+            }
+            Some(_) | None => false,
+        }
     }
 
     /// Returns the words that start it.

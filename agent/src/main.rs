@@ -64,7 +64,7 @@ fn serve(
 ) -> Result<(), Failure> {
     let resolved = given.resolve().map_err(|error| Failure::usage(&error))?;
     // A desktop's start beside the machine's service would be a second agent of this machine.
-    if face == Face::Tray && Meant::by(&resolved).is_the_machines() {
+    if face == Face::Tray && runtime.block_on(Meant::by(&resolved).is_the_machines()) {
         return show(runtime, &given, started_by);
     }
     let has_way_to_be_told = face == Face::Tray || resolved.panel_is_asked_for();

@@ -137,6 +137,22 @@ async fn start_from_a_desktop_shows_the_services_page_and_one_at_login_nothing()
     assert_eq!(first_line(&opened).await, "http://127.0.0.1:11401/");
 }
 
+#[tokio::test]
+async fn start_from_a_desktop_beside_a_service_that_is_stopped_is_one_like_any_other() {
+    let Some(machine) = Machine::new(r"MainPID=0\nActiveState=inactive\n") else {
+        return;
+    };
+
+    let ended = machine
+        .run(&["--tray", "--coordinator", "127.0.0.1:1"])
+        .await;
+
+    let said = messages(&ended);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    let own = "/nonexistent/.ollama-coordinator/agent";
+    assert!(said.contains(own), "{said}");
+}
+
 /// Waits until something is written, and returns all of it.
 async fn first_line(path: &Path) -> String {
     let reading = async {
