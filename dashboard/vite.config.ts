@@ -34,6 +34,14 @@ export default defineConfig({
     target: "es2022",
     modulePreload: { polyfill: false },
     assetsInlineLimit: 0,
+    // What every page needs is one file, so that few requests come before anything is seen.
+    rolldownOptions: {
+      output: {
+        codeSplitting: {
+          groups: [{ name: "shared", test: /node_modules\/svelte\/|state\/fleet\.svelte\.ts$/ }],
+        },
+      },
+    },
   },
   server: {
     host: "127.0.0.1",

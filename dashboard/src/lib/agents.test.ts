@@ -1,17 +1,5 @@
 import { expect, test } from "vitest";
-import {
-  filterOf,
-  frozen,
-  gpuOf,
-  grouped,
-  labelsIn,
-  modelsOf,
-  nameOf,
-  sorted,
-  stateOf,
-  vramOf,
-  vramUsedOf,
-} from "./agents";
+import { gpuOf, grouped, labelsIn, modelsOf, stateOf, vramOf, vramUsedOf } from "./agents";
 import type { Agent } from "./api/shapes";
 import { agentNamed } from "./testing";
 
@@ -35,19 +23,14 @@ test.each<[string, Partial<Agent>]>([
   expect(stateOf(agentNamed("a", changes))).toBe(state);
 });
 
-test("a reason of a later version is trouble, and shown as it is", () => {
-  const agent = agentNamed("a", unroutable("eaten_by_a_bear"));
-
-  expect(filterOf("state:eaten")(agent)).toBe(true);
-});
-
 test("machines stand together by a label that few values tell apart", () => {
   const agents = Array.from({ length: 70 }, (_, at) =>
     agentNamed(`gpu-${at}`, { labels: at === 0 ? {} : { serial: `${at}`, room: `${at % 2}` } }),
   );
 
   expect(labelsIn(agents)).toEqual(["room"]);
-  const sizes = grouped(agents, "room").map(({ name, agents: members }) => [name, members.length]);
+  const members = agents.map((document) => ({ document }));
+  const sizes = grouped(members, "room").map(({ name, members: some }) => [name, some.length]);
   expect(sizes).toEqual([
     ["0", 34],
     ["1", 35],
@@ -71,63 +54,6 @@ test("memory of GPUs is what is measured, else what models take", () => {
   expect(vramUsedOf(agentNamed("a", { loaded_models }))).toBe(2);
   const metrics = { gpu_memory_used_bytes: 5 };
   expect(vramUsedOf(agentNamed("a", { loaded_models, metrics }))).toBe(5);
-});
-
-test("names are sorted as people count", () => {
-  const agents = ["gpu-10", "gpu-2", "gpu-1"].map((name) => agentNamed(name));
-
-  expect(sorted(agents, "name", false).map(nameOf)).toEqual(["gpu-1", "gpu-2", "gpu-10"]);
-  expect(sorted(agents, "running", true).map(nameOf)).toEqual(["gpu-1", "gpu-2", "gpu-10"]);
-});
-
-test("what needs somebody comes first when sorted by state", () => {
-  const agents = [
-    agentNamed("ready"),
-    agentNamed("gone", { status: "offline", ...unroutable("offline") }),
-    agentNamed("failing", unroutable("ejected")),
-  ];
-
-  expect(sorted(agents, "state", false).map(nameOf)).toEqual(["gone", "failing", "ready"]);
-});
-
-test("rows that somebody points at stay where they are", () => {
-  const [a, b, c, d] = ["a", "b", "c", "d"].map((name) => agentNamed(name)) as [
-    Agent,
-    Agent,
-    Agent,
-    Agent,
-  ];
-
-  const rows = frozen([c.id, a.id, "gone"], [a, b, c, d]);
-
-  expect(rows.map(nameOf)).toEqual(["c", "a", "b", "d"]);
-});
-
-test.each([
-  ["", ["big", "small"]],
-  ["BIG", ["big"]],
-  ["gpu:a6000", ["big"]],
-  ["-gpu:a6000", ["small"]],
-  ["state:ready", ["small"]],
-  ["state:ejected", ["big"]],
-  ["room=101", ["big"]],
-  ["room=10", []],
-  ["model:qwen gpu:a6000", ["big"]],
-  ["loaded:qwen", []],
-  ["ｇｐｕ：a6000", ["big"]],
-  ["10.0.0", ["big", "small"]],
-])("filter %j shows %j", (query, names) => {
-  const agents = [
-    agentNamed("big", {
-      labels: { room: "101" },
-      models: [{ name: "qwen3:8b" }],
-      system_info: { gpus: [{ name: "NVIDIA RTX A6000" }] },
-      ...unroutable("ejected"),
-    }),
-    agentNamed("small"),
-  ];
-
-  expect(agents.filter(filterOf(query)).map(nameOf)).toEqual(names);
 });
 
 test("a model is listed once with all its places", () => {

@@ -1,6 +1,7 @@
-/** What an agent's document means: its state, its order, whether a filter takes it. Pure. */
+/** What an agent's document means, and what many of them have in common. Pure. */
 
 import type { Agent } from "./api/shapes";
+import { byName } from "./order";
 
 export type State = "ready" | "busy" | "starting" | "draining" | "paused" | "troubled" | "offline";
 
@@ -27,15 +28,18 @@ export function capacityOf(agent: Agent): number {
   return agent.capacity ?? (kind === "openai" ? CAPACITY.openai : CAPACITY.ollama);
 }
 
-export function stateOf(agent: Agent): State {
+export function stateOf(agent: Agent, inFlight = agent.in_flight): State {
   if (agent.status === "offline") return "offline";
   if (agent.draining) return "draining";
   if (agent.reason === "paused") return "paused";
-  if (agent.routable) return agent.in_flight >= capacityOf(agent) ? "busy" : "ready";
+  if (agent.routable) return inFlight >= capacityOf(agent) ? "busy" : "ready";
   return agent.reason === "unverified" ? "starting" : "troubled";
 }
 
-export function countStates(agents: Iterable<Agent>): Record<State, number> {
+/** How many agents are in which state. */
+export type Counts = Record<State, number>;
+
+export function countStates(members: Iterable<{ state: State }>): Counts {
   const counts = {
     ready: 0,
     busy: 0,
@@ -45,7 +49,7 @@ export function countStates(agents: Iterable<Agent>): Record<State, number> {
     troubled: 0,
     offline: 0,
   };
-  for (const agent of agents) counts[stateOf(agent)] += 1;
+  for (const { state } of members) counts[state] += 1;
   return counts;
 }
 
@@ -61,13 +65,29 @@ export function seenOf(agent: Agent): number {
 
 export function gpuOf(agent: Agent): string {
   const gpus = agent.system_info?.gpus;
-  if (!gpus) return "";
+  const [only, other] = gpus ?? [];
+  if (!gpus || !only) return "";
+  if (!other) return shortGpu(only.name);
   const counts = new Map<string, number>();
-  for (const gpu of gpus) {
-    const name = gpu.name.replace(/^NVIDIA (GeForce )?|^AMD /, "");
-    counts.set(name, (counts.get(name) ?? 0) + 1);
+  for (const gpu of gpus) counts.set(gpu.name, (counts.get(gpu.name) ?? 0) + 1);
+  let text = "";
+  for (const [name, n] of counts) {
+    text += `${text ? ", " : ""}${n > 1 ? `${n}× ` : ""}${shortGpu(name)}`;
   }
-  return [...counts].map(([name, n]) => (n > 1 ? `${n}× ${name}` : name)).join(", ");
+  return text;
+}
+
+/** Kinds of GPUs are few, machines may be many. */
+const MOST_KINDS = 1_000;
+const short = new Map<string, string>();
+
+function shortGpu(name: string): string {
+  const known = short.get(name);
+  if (known !== undefined) return known;
+  if (short.size >= MOST_KINDS) short.clear();
+  const made = name.replace(/^NVIDIA (GeForce )?|^AMD /, "");
+  short.set(name, made);
+  return made;
 }
 
 /** All memory of the GPUs, when each tells. */
@@ -88,129 +108,6 @@ export function vramUsedOf(agent: Agent): number | undefined {
   return sizes.length > 0 ? sizes.reduce((sum, size) => sum + size, 0) : undefined;
 }
 
-export const COLUMNS = [
-  "name",
-  "state",
-  "gpu",
-  "vram",
-  "load",
-  "running",
-  "models",
-  "seen",
-] as const;
-export type Column = (typeof COLUMNS)[number];
-
-const KEYS: Record<Column, (agent: Agent) => number | string> = {
-  name: nameOf,
-  state: (agent) => STATES.indexOf(stateOf(agent)),
-  gpu: gpuOf,
-  vram: (agent) => vramOf(agent) ?? 0,
-  load: (agent) => agent.metrics?.gpu_percent ?? -1,
-  running: (agent) => agent.in_flight,
-  models: (agent) => agent.models.length,
-  seen: seenOf,
-};
-
-/** The most names whose order is remembered. */
-const MOST_NAMES = 50_000;
-const keys = new Map<string, string>();
-
-/** What names are compared by: numbers in them count as numbers. A collator is far slower. */
-function nameKey(name: string): string {
-  const known = keys.get(name);
-  if (known !== undefined) return known;
-  const key = name.toLowerCase().replace(/\d+/g, (digits) => digits.padStart(12, "0"));
-  if (keys.size >= MOST_NAMES) keys.clear();
-  keys.set(name, key);
-  return key;
-}
-
-const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
-const byName = (a: string, b: string): number => compare(nameKey(a), nameKey(b));
-
-export function sorted(agents: readonly Agent[], column: Column, isDescending: boolean): Agent[] {
-  const sign = isDescending ? -1 : 1;
-  const keyed = agents.map((agent) => {
-    const key = KEYS[column](agent);
-    const sortable = typeof key === "number" ? key : nameKey(key);
-    return { agent, key: sortable, name: nameKey(nameOf(agent)) };
-  });
-  keyed.sort((a, b) => {
-    const order =
-      typeof a.key === "number" && typeof b.key === "number"
-        ? a.key - b.key
-        : compare(String(a.key), String(b.key));
-    return sign * order || compare(a.name, b.name) || (a.agent.id < b.agent.id ? -1 : 1);
-  });
-  return keyed.map(({ agent }) => agent);
-}
-
-/** Keeps rows where they are: those that are gone leave, new ones come last. */
-export function frozen(order: readonly string[], wanted: readonly Agent[]): Agent[] {
-  const left = new Map(wanted.map((agent) => [agent.id, agent]));
-  const kept: Agent[] = [];
-  for (const id of order) {
-    const agent = left.get(id);
-    if (agent && left.delete(id)) kept.push(agent);
-  }
-  return [...kept, ...left.values()];
-}
-
-type Test = (agent: Agent) => boolean;
-
-/** Reads `gpu:a6000 -state:ready room=101 text`: all of it must hold. */
-export function filterOf(query: string): Test {
-  const tests = query.normalize("NFKC").toLowerCase().split(/\s+/).filter(Boolean).map(testOf);
-  return (agent) => tests.every((test) => test(agent));
-}
-
-function testOf(word: string): Test {
-  if (word.startsWith("-") && word.length > 1) {
-    const test = testOf(word.slice(1));
-    return (agent) => !test(agent);
-  }
-  const colon = word.indexOf(":");
-  const key = colon > 0 ? word.slice(0, colon) : "";
-  const has = (text: string | null | undefined, part: string): boolean =>
-    text != null && text.toLowerCase().includes(part);
-  const value = word.slice(colon + 1);
-  switch (key) {
-    case "state":
-      return (agent) => stateOf(agent).startsWith(value) || has(troubleOf(agent), value);
-    case "gpu":
-      return (agent) => has(gpuOf(agent), value);
-    case "model":
-      return (agent) => agent.models.some((model) => has(model.name, value));
-    case "loaded":
-      return (agent) => agent.loaded_models.some((model) => has(model.name, value));
-    case "os":
-      return (agent) => has(agent.system_info?.os, value);
-    case "version":
-      return (agent) => has(agent.ollama_version, value) || has(agent.agent_version, value);
-    default:
-      return labelOrText(word, has);
-  }
-}
-
-function labelOrText(
-  word: string,
-  has: (text: string | null | undefined, part: string) => boolean,
-): Test {
-  const [label = "", value] = word.split("=", 2);
-  if (value !== undefined) {
-    return (agent) =>
-      Object.entries(agent.labels).some(
-        ([key, known]) => key.toLowerCase() === label && known.toLowerCase() === value,
-      );
-  }
-  return (agent) =>
-    has(agent.display_name, word) ||
-    has(agent.machine_name, word) ||
-    has(agent.ip_address, word) ||
-    has(gpuOf(agent), word) ||
-    Object.entries(agent.labels).some(([key, known]) => has(`${key}=${known}`, word));
-}
-
 /** The most groups that are shown apart. */
 const MOST_GROUPS = 60;
 
@@ -229,19 +126,19 @@ export function labelsIn(agents: Iterable<Agent>): string[] {
 }
 
 /** Machines by the value of a label; those without it come last, under an empty name. */
-export function grouped(
-  agents: readonly Agent[],
+export function grouped<T extends { document: Agent }>(
+  all: readonly T[],
   label: string,
-): { name: string; agents: Agent[] }[] {
-  const groups = new Map<string, Agent[]>();
-  for (const agent of agents) {
-    const name = agent.labels[label] ?? "";
+): { name: string; members: readonly T[] }[] {
+  const groups = new Map<string, T[]>();
+  for (const one of all) {
+    const name = one.document.labels[label] ?? "";
     const members = groups.get(name);
-    if (members) members.push(agent);
-    else groups.set(name, [agent]);
+    if (members) members.push(one);
+    else groups.set(name, [one]);
   }
   return [...groups]
-    .map(([name, members]) => ({ name, agents: members }))
+    .map(([name, members]) => ({ name, members }))
     .sort((a, b) => Number(a.name === "") - Number(b.name === "") || byName(a.name, b.name));
 }
 

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import type { FleetEvent, Happening } from "./api/shapes";
+import type { FleetEvent, Happening, Load } from "./api/shapes";
+import { Members } from "./members";
 import { Model } from "./model";
 import { agentNamed } from "./testing";
 
@@ -22,7 +23,7 @@ const snapshot = (seq: number, instance = "one"): FleetEvent => ({
   fleet: FIGURES,
   agents: [agentNamed("a"), agentNamed("b")],
 });
-const tick = (seq: number, loads: { id: string; in_flight: number }[] = []): FleetEvent => ({
+const tick = (seq: number, loads: Load[] = []): FleetEvent => ({
   type: "tick",
   seq,
   server_time: "2026-11-24T10:00:05Z",
@@ -35,6 +36,12 @@ const happening = (number: number): Happening => ({
   kind: "joined",
 });
 
+/** What is seen when everything that was told is drawn. */
+function drawn(model: Model, members = new Members()): Members {
+  members.draw(model.takeNews());
+  return members;
+}
+
 test("what follows a snapshot changes it", () => {
   const model = new Model();
 
@@ -44,8 +51,10 @@ test("what follows a snapshot changes it", () => {
   model.apply({ type: "agent_removed", seq: 9, id: "id-of-b" }, NOW);
   model.apply(tick(10, [{ id: "id-of-a", in_flight: 3 }]), NOW);
 
-  expect([...model.agents.keys()]).toEqual(["id-of-a"]);
-  expect(model.agents.get("id-of-a")).toMatchObject({ draining: true, in_flight: 3 });
+  const members = drawn(model);
+  expect([...members].map(({ id }) => id)).toEqual(["id-of-a"]);
+  expect(members.get("id-of-a")?.agent).toMatchObject({ draining: true, in_flight: 3 });
+  expect(members.counts).toMatchObject({ draining: 1, ready: 0 });
   expect(model.clockOffset).toBe(5_000);
 });
 
@@ -65,7 +74,7 @@ test("what a resumed stream tells twice is taken once", () => {
 
   expect(model.apply(tick(9, [{ id: "id-of-a", in_flight: 1 }]), NOW)).toBe("none");
   expect(model.apply(tick(10), NOW)).toBe("changed");
-  expect(model.agents.get("id-of-a")?.in_flight).toBe(3);
+  expect(drawn(model).get("id-of-a")?.agent.in_flight).toBe(3);
 });
 
 test("types and fields of a later version are passed over", () => {
@@ -75,7 +84,7 @@ test("types and fields of a later version are passed over", () => {
 
   expect(model.apply(later, NOW)).toBe("none");
   expect(model.apply({ ...tick(2), moon: 1 } as unknown as FleetEvent, NOW)).toBe("changed");
-  expect(model.agents.size).toBe(2);
+  expect(drawn(model).size).toBe(2);
 });
 
 test("load of somebody unknown changes nothing", () => {
@@ -84,7 +93,7 @@ test("load of somebody unknown changes nothing", () => {
 
   model.apply(tick(1, [{ id: "nobody", in_flight: 1 }]), NOW);
 
-  expect(model.agents.size).toBe(2);
+  expect(drawn(model).size).toBe(2);
 });
 
 test("happenings are kept once, newest first, until the coordinator is another one", () => {
@@ -109,6 +118,37 @@ test("an hour of ticks leaves nothing behind", () => {
     model.addHappenings([happening(seq)]);
   }
 
-  expect(model.agents.size).toBe(2);
+  const { documents, loads } = model.takeNews();
+  expect([documents.size, loads.size]).toEqual([2, 1]);
   expect(model.happenings.length).toBe(500);
+});
+
+test("an agent stays the same record while it is known, and its figures while no others are told", () => {
+  const [model, members] = [new Model(), new Members()];
+  const metrics = { gpu_percent: 7 };
+  model.apply(snapshot(0), NOW);
+  const before = drawn(model, members).get("id-of-a");
+
+  model.apply(tick(1, [{ id: "id-of-a", in_flight: 4, metrics }]), NOW);
+  const load = drawn(model, members).get("id-of-a")?.agent;
+  model.apply(tick(2, [{ id: "id-of-a", in_flight: 1 }]), NOW);
+  model.apply({ type: "agent_changed", seq: 3, agent: agentNamed("b", { notes: "x" }) }, NOW);
+  const later = drawn(model, members).get("id-of-a");
+
+  expect(later).toBe(before);
+  expect(load).toMatchObject({ in_flight: 4, metrics });
+  expect(later?.agent).toMatchObject({ in_flight: 1, metrics });
+  expect(members.counts).toMatchObject({ ready: 2, busy: 0 });
+});
+
+test("a new snapshot takes away who is not in it", () => {
+  const [model, members] = [new Model(), new Members()];
+  model.apply(snapshot(0), NOW);
+  const [gone] = drawn(model, members);
+  const later = { ...snapshot(9), agents: [agentNamed("b")] } as FleetEvent;
+
+  model.apply(later, NOW);
+
+  expect([...drawn(model, members)].map(({ id }) => id)).toEqual(["id-of-b"]);
+  expect(gone?.isGone).toBe(true);
 });

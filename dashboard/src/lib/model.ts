@@ -1,6 +1,7 @@
-/** What the stream of events has told so far. Pure: events in, agents out. */
+/** What the stream of events has told. Pure: events in, news out for whoever draws them. */
 
 import type { Agent, Figures, FleetEvent, Happening, Load } from "./api/shapes";
+import { loadAfter, type News } from "./members";
 
 /** What an event means for whoever shows the model. */
 export type Effect = "none" | "changed" | "resync";
@@ -8,7 +9,9 @@ export type Effect = "none" | "changed" | "resync";
 const HAPPENINGS = 500;
 
 export class Model {
-  agents = new Map<string, Agent>();
+  #documents = new Map<string, Agent | undefined>();
+  #loads = new Map<string, Load>();
+  #isWhole = false;
   figures: Figures | undefined;
   happenings: Happening[] = [];
   instance = "";
@@ -21,7 +24,9 @@ export class Model {
     if (event.type === "resync") return "resync";
     if (event.type === "snapshot") {
       const isOtherRun = this.instance !== "" && this.instance !== event.instance_id;
-      this.agents = new Map(event.agents.map((agent) => [agent.id, agent]));
+      this.#documents = new Map(event.agents.map((agent) => [agent.id, agent]));
+      this.#loads.clear();
+      this.#isWhole = true;
       this.figures = event.fleet;
       this.instance = event.instance_id;
       this.version = event.version;
@@ -37,10 +42,12 @@ export class Model {
     this.#seq = event.seq;
     switch (event.type) {
       case "agent_changed":
-        this.agents.set(event.agent.id, event.agent);
+        this.#documents.set(event.agent.id, event.agent);
+        this.#loads.delete(event.agent.id);
         return "changed";
       case "agent_removed":
-        this.agents.delete(event.id);
+        this.#documents.set(event.id, undefined);
+        this.#loads.delete(event.id);
         return "changed";
       case "happened":
         this.addHappenings([event.happening]);
@@ -48,12 +55,23 @@ export class Model {
       case "tick":
         this.clockOffset = Date.parse(event.server_time) - now;
         this.figures = event.fleet;
-        for (const load of event.loads) this.#load(load);
+        for (const load of event.loads) {
+          this.#loads.set(load.id, loadAfter(this.#loads.get(load.id), load));
+        }
         return "changed";
       default:
         // A type that this version does not know still has a number.
         return "none";
     }
+  }
+
+  /** Returns what has come since this was asked last. */
+  takeNews(): News {
+    const news = { documents: this.#documents, loads: this.#loads, isWhole: this.#isWhole };
+    this.#documents = new Map();
+    this.#loads = new Map();
+    this.#isWhole = false;
+    return news;
   }
 
   /** Takes happenings, told or fetched, each once, newest first. */
@@ -64,12 +82,5 @@ export class Model {
     this.happenings = [...news, ...this.happenings]
       .sort((a, b) => b.number - a.number)
       .slice(0, HAPPENINGS);
-  }
-
-  #load(load: Load): void {
-    const agent = this.agents.get(load.id);
-    if (!agent) return;
-    const metrics = load.metrics ?? agent.metrics ?? null;
-    this.agents.set(load.id, { ...agent, in_flight: load.in_flight, metrics });
   }
 }

@@ -1,6 +1,7 @@
 /** Makes what tests need. */
 
 import type { Agent } from "./api/shapes";
+import { Members } from "./members";
 
 export function agentNamed(name: string, changes: Partial<Agent> = {}): Agent {
   return {
@@ -30,4 +31,11 @@ export function agentNamed(name: string, changes: Partial<Agent> = {}): Agent {
     last_seen: "2026-11-24T10:00:00Z",
     ...changes,
   };
+}
+
+export function membersOf(agents: readonly Agent[]): Members {
+  const members = new Members();
+  const documents = new Map(agents.map((agent) => [agent.id, agent]));
+  members.draw({ documents, loads: new Map(), isWhole: true });
+  return members;
 }

@@ -1,17 +1,25 @@
-/** The fleet as the page shows it: the model behind one version number, drawn once a frame. */
+/** The fleet as the page shows it: drawn from the model once a frame, behind one number that grows. */
 
 import { EventFeed, type Link } from "../api/events";
 import { listHappenings } from "../api/client";
+import type { Counts } from "../agents";
 import type { Agent, Figures, FleetEvent, Happening } from "../api/shapes";
+import { Members, type Member } from "../members";
 import { Model } from "../model";
+import { Roster, type Wish } from "../roster";
 import { settings } from "./settings.svelte";
 
 /** How often the page moves for those who want it slowly. */
 const SLOW = 5_000;
+const BY_NAME: Wish = { query: "", column: "name", isDescending: false };
 
 class Fleet {
   #model = new Model();
-  #version = $state(0);
+  #members = new Members();
+  #byName = new Roster();
+  /** How often the page was drawn, and the last time that more than load had changed. */
+  #draws = $state(0);
+  #edits = $state(0);
   #isDrawing = false;
   #isStale = false;
   #drawnAt = 0;
@@ -29,7 +37,15 @@ class Fleet {
   loadedVersion = $state("");
   runningVersion = $state("");
 
-  agents: readonly Agent[] = $derived(this.#read(() => [...this.#model.agents.values()]));
+  /** All agents by name: the same array while none of them moves. */
+  members: readonly Member[] = $derived(this.list(this.#byName, BY_NAME));
+  /** Their documents: made anew when more than load has changed, so load in it may be old. */
+  documents: readonly Agent[] = $derived.by(() => {
+    void this.#edits;
+    return this.members.map((member) => member.document);
+  });
+  counts: Counts = $derived(this.#read(() => ({ ...this.#members.counts })));
+  size: number = $derived(this.#read(() => this.#members.size));
   figures: Figures | undefined = $derived(this.#read(() => this.#model.figures));
   happenings: readonly Happening[] = $derived(this.#read(() => this.#model.happenings));
   isLoaded: boolean = $derived(this.#read(() => this.#model.instance !== ""));
@@ -43,7 +59,27 @@ class Fleet {
   }
 
   agent(id: string): Agent | undefined {
-    return this.#read(() => this.#model.agents.get(id));
+    return this.#read(() => this.#members.get(id)?.agent);
+  }
+
+  /** Returns what some are like by now. */
+  agentsOf(members: readonly Member[]): readonly Agent[] {
+    return this.#read(() => members.map((member) => member.agent));
+  }
+
+  /** Returns who a roster has for a wish. */
+  list(roster: Roster, wish: Wish): readonly Member[] {
+    return this.#read(() => roster.list(this.#members, wish));
+  }
+
+  /** Makes what words are looked for in, so that the first letter of a word does not wait for it. */
+  prepareSearch(): void {
+    for (const member of this.#members) member.text("any");
+  }
+
+  /** Has whoever calls this run again with each draw. */
+  follow(): void {
+    void this.#draws;
   }
 
   /** The coordinator's clock, by which its times are told. */
@@ -57,11 +93,13 @@ class Fleet {
     this.#later = undefined;
     this.#drawnAt = Date.now();
     this.#isDrawing = false;
-    this.#version += 1;
+    this.#members.draw(this.#model.takeNews());
+    this.#draws = this.#members.draws;
+    this.#edits = this.#members.editedAt;
   }
 
   #read<T>(read: () => T): T {
-    void this.#version;
+    void this.#draws;
     return read();
   }
 

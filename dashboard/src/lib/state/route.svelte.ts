@@ -2,8 +2,11 @@
 
 import { link, parseRoute, type Route } from "../place";
 
+const WRITE_AFTER = 100;
+
 class Router {
   #route = $state.raw<Route>(parseRoute(location.hash));
+  #unwritten = "";
 
   get page(): string {
     return this.#route.parts[0] ?? "";
@@ -19,13 +22,31 @@ class Router {
 
   /** Changes parameters in place: nothing to go back to. */
   set(params: Record<string, string>): void {
-    const all = { ...Object.fromEntries(this.#route.params), ...params };
-    history.replaceState(null, "", link(this.#route.parts, all));
-    this.#route = parseRoute(location.hash);
+    this.#unwritten = this.#change(params);
+    this.#write(location.hash);
+  }
+
+  /** The same with each letter that is typed: the URL, for which browsers take their time, follows. */
+  type(params: Record<string, string>): void {
+    const from = location.hash;
+    if (!this.#unwritten) setTimeout(() => this.#write(from), WRITE_AFTER);
+    this.#unwritten = this.#change(params);
+  }
+
+  #change(params: Record<string, string>): string {
+    const hash = link(this.#route.parts, { ...Object.fromEntries(this.#route.params), ...params });
+    this.#route = parseRoute(hash);
+    return hash;
+  }
+
+  #write(from: string): void {
+    if (this.#unwritten && location.hash === from) history.replaceState(null, "", this.#unwritten);
+    this.#unwritten = "";
   }
 
   start(): void {
     window.addEventListener("hashchange", () => {
+      this.#unwritten = "";
       this.#route = parseRoute(location.hash);
     });
   }

@@ -2,6 +2,7 @@
 
 import type { State } from "../agents";
 import type { Happening } from "../api/shapes";
+import type { Column } from "../columns";
 
 const plural = (n: number, one: string, many: string): string =>
   `${n.toLocaleString("en-US")} ${n === 1 ? one : many}`;
@@ -220,7 +221,15 @@ export const en = {
       running: "Running",
       models: "Models",
       seen: "Heard of",
-    },
+      address: "Address",
+      link: "Link",
+      os: "System",
+      cpu: "CPU load",
+      memory: "Memory in use",
+      runtime: "Runtime",
+      agent: "Agent",
+      labels: "Labels",
+    } satisfies Record<Column, string>,
     moved: (n: number) => `${plural(n, "row", "rows")} would move.`,
     applyOrder: "Apply order",
     shown: (n: number, all: number) =>
