@@ -191,6 +191,38 @@ describe.skipIf(!CHROMIUM)("everybody", () => {
     expect(wrongs).toEqual([]);
   });
 
+  test("columns are chosen with a keyboard, the URL has them, and axe finds nothing there", async () => {
+    const own = new Stage();
+    const context = await openBrowser(own, { bypassCSP: true });
+    const { page, wrongs } = await openPage(context, `${coordinator.url}/#/agents`);
+    const header = (name: string): Promise<number> =>
+      page.getByRole("columnheader", { name }).count();
+    await page.getByRole("columnheader", { name: "GPU load" }).waitFor();
+
+    const menu = page.locator("summary", { hasText: "Columns" });
+    await menu.press("Enter");
+    await page.getByRole("group", { name: "Columns" }).waitFor();
+    const found = await violations(page);
+    await page.getByLabel("Address").press("Space");
+    await page.getByLabel("GPU load").press("Space");
+    await page.getByRole("columnheader", { name: "Address" }).waitFor();
+    await page.keyboard.press("Escape");
+    const focused = await page.evaluate(() => document.activeElement?.textContent);
+    await page.reload();
+    await page.getByRole("columnheader", { name: "Address" }).waitFor();
+
+    expect(await header("GPU load")).toBe(0);
+    expect(await page.getByRole("cell", { name: /^10\.255\.0\.1:/ }).count()).toBe(1);
+    expect(focused).toBe("Columns");
+    await menu.click();
+    await page.getByRole("button", { name: "As usual" }).click();
+    await page.getByRole("columnheader", { name: "GPU load" }).waitFor();
+    expect(new URL(page.url()).hash).toBe("#/agents");
+    await own.end();
+    expect(found).toEqual([]);
+    expect(wrongs).toEqual([]);
+  });
+
   test("a page opened by an address other than localhost can copy, without a clipboard API", async () => {
     const own = new Stage();
     const url = coordinator.url.replace("127.0.0.1", LAN_NAME);

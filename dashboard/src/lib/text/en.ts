@@ -232,6 +232,8 @@ export const en = {
     } satisfies Record<Column, string>,
     moved: (n: number) => `${plural(n, "row", "rows")} would move.`,
     applyOrder: "Apply order",
+    choose: "Columns",
+    usual: "As usual",
     shown: (n: number, all: number) =>
       n === all ? machines(n) : `${n.toLocaleString("en-US")} of ${machines(all)}`,
     select: (name: string) => `Select ${name}`,
