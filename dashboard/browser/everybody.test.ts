@@ -46,7 +46,7 @@ beforeAll(async () => {
   const [asked] = await coordinator.get<Request[]>("/api/requests");
   const machine = agents.find((agent) => agent.routable);
   pages = ["", "agents", `agents/${machine?.id ?? ""}`, "models", "requests"];
-  pages.push(`requests/${asked?.id ?? ""}`, "play", "events", "settings");
+  pages.push(`requests/${asked?.id ?? ""}`, "play", "play?compare=1", "events", "settings");
 });
 afterAll(() => stage.end());
 
@@ -91,7 +91,7 @@ describe.skipIf(!CHROMIUM)("everybody", () => {
 
     for (const path of [...pages, "?join=1", "agents?search=gpu"]) {
       await visit(page, path);
-      if (path.includes("?")) await page.getByRole("dialog").waitFor();
+      if (/join|search/.test(path)) await page.getByRole("dialog").waitFor();
       await look(path);
     }
     for (const size of [0, 1, 300]) {

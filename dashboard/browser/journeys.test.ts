@@ -169,6 +169,48 @@ describe.skipIf(!CHROMIUM)("journeys", () => {
     await page.getByText("stopped").waitFor();
   });
 
+  test("two machines answer the same question side by side, and are stopped together", async () => {
+    const coordinator = await Coordinator.start(stage);
+    for (const name of ["gpu-1", "gpu-2"]) {
+      await Machine.start(stage, coordinator, name, { tokensPerSecond: 20, answerTokens: 2_000 });
+    }
+    await until(
+      () => coordinator.get<Agent[]>("/api/agents"),
+      (agents) => agents.length === 2 && agents.every((agent) => agent.routable),
+    );
+    const { page, wrongs } = await openPage(await openBrowser(stage), `${coordinator.url}/#/play`);
+    const live = (): Promise<Request[]> => coordinator.get("/api/requests?state=live");
+    const answers = page.getByRole("article").getByRole("group");
+
+    await page.getByRole("button", { name: "Compare" }).click();
+    await page.getByLabel(/^Model/).selectOption("simulated-small:latest");
+    await page.getByLabel(/^Machine/).selectOption({ label: "gpu-1" });
+    await page.getByLabel(/^Second model/).selectOption("simulated-small:latest");
+    await page.getByLabel(/^Second machine/).selectOption({ label: "gpu-2" });
+    await page.getByLabel("Message").fill("Who are you?");
+    await page.getByLabel("Message").press("Enter");
+    await until(live, (requests) => requests.filter((it) => it.state === "streaming").length === 2);
+    for (const [side, name] of ["gpu-1", "gpu-2"].entries()) {
+      await answers.nth(side).getByRole("link", { name }).waitFor();
+      const text = (): Promise<number> =>
+        answers
+          .nth(side)
+          .innerText()
+          .then((seen) => seen.length);
+      const before = await text();
+      await until(text, (length) => length > before);
+    }
+    await page.getByRole("button", { name: "Stop both" }).click();
+
+    await until(live, (requests) => requests.length === 0);
+    await page.getByText("stopped").nth(1).waitFor();
+    await answers.nth(1).getByRole("button", { name: "Why?" }).click();
+    await answers.nth(1).getByRole("link", { name: "Details" }).waitFor();
+    expect(page.url()).toContain("compare=1");
+    expect(page.url()).toContain("model2=simulated-small");
+    expect(wrongs).toEqual([]);
+  });
+
   test("a request that runs is cancelled, and its client is told by whom", async () => {
     const coordinator = await Coordinator.start(stage);
     await Machine.start(stage, coordinator, "gpu-1", { tokensPerSecond: 10, answerTokens: 500 });

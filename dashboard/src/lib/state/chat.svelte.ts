@@ -3,9 +3,14 @@
 import { chat as ask, type ChatMessage } from "../api/client";
 import { messageOf } from "./toasts.svelte";
 
-export class Turn {
-  question = $state("");
-  answer = $state("");
+/** Whom a question is for: a model, and a machine if it is to be a certain one. */
+export interface Target {
+  model: string;
+  agent: string;
+}
+
+export class Answer {
+  text = $state("");
   thinking = $state("");
   agent = $state("");
   request = $state("");
@@ -15,64 +20,77 @@ export class Turn {
   error = $state("");
   state = $state<"waiting" | "answering" | "done" | "stopped">("waiting");
 
-  constructor(
-    question: string,
-    readonly model: string,
-  ) {
-    this.question = question;
-  }
-}
-
-class Chat {
-  turns = $state<Turn[]>([]);
-  #stop: AbortController | undefined;
+  constructor(readonly target: Target) {}
 
   get isRunning(): boolean {
-    const last = this.turns.at(-1);
-    return last?.state === "waiting" || last?.state === "answering";
+    return this.state === "waiting" || this.state === "answering";
   }
 
-  get messages(): ChatMessage[] {
-    return this.turns.flatMap((turn) => [
-      { role: "user" as const, content: turn.question },
-      ...(turn.answer ? [{ role: "assistant" as const, content: turn.answer }] : []),
-    ]);
-  }
-
-  async send(question: string, model: string, agent: string): Promise<void> {
-    const turn = new Turn(question, model);
-    this.turns.push(turn);
-    const stop = new AbortController();
-    this.#stop = stop;
+  /** Asks, and takes what is said as it comes. */
+  async ask(messages: readonly ChatMessage[], stop: AbortSignal): Promise<void> {
     const began = performance.now();
     const passed = (): number => performance.now() - began;
     try {
       await ask(
-        { model, agent, messages: this.messages },
+        { ...this.target, messages },
         (said) => {
           if (said.started) {
-            turn.agent = said.started.agent ?? "";
-            turn.request = said.started.request ?? "";
+            this.agent = said.started.agent ?? "";
+            this.request = said.started.request ?? "";
           }
           if (said.text || said.thinking) {
-            turn.firstMs ??= passed();
-            turn.state = "answering";
+            this.firstMs ??= passed();
+            this.state = "answering";
           }
-          turn.answer += said.text ?? "";
-          turn.thinking += said.thinking ?? "";
-          turn.tokens = said.tokens ?? turn.tokens;
+          this.text += said.text ?? "";
+          this.thinking += said.thinking ?? "";
+          this.tokens = said.tokens ?? this.tokens;
         },
-        stop.signal,
+        stop,
       );
-      turn.state = "done";
+      this.state = "done";
     } catch (error) {
-      turn.state = "stopped";
-      if (!stop.signal.aborted) turn.error = messageOf(error);
+      this.state = "stopped";
+      if (!stop.aborted) this.error = messageOf(error);
     }
-    turn.totalMs = passed();
+    this.totalMs = passed();
+  }
+}
+
+/** A question and its answers: two where two are compared. */
+export interface Turn {
+  question: string;
+  answers: readonly Answer[];
+}
+
+class Chat {
+  turns = $state.raw<readonly Turn[]>([]);
+  #stop: AbortController | undefined;
+
+  get isRunning(): boolean {
+    return this.turns.at(-1)?.answers.some((answer) => answer.isRunning) ?? false;
   }
 
-  /** Breaks off the answer, which ends the work on the machine too. */
+  /** Returns the conversation as one side has it: what only the other one has said is not in it. */
+  messages(side = 0): ChatMessage[] {
+    return this.turns.flatMap(({ question, answers }) => {
+      const text = (answers[side] ?? answers[0])?.text;
+      return [
+        { role: "user" as const, content: question },
+        ...(text ? [{ role: "assistant" as const, content: text }] : []),
+      ];
+    });
+  }
+
+  async send(question: string, targets: readonly Target[]): Promise<void> {
+    const stop = new AbortController();
+    this.#stop = stop;
+    const answers = targets.map((target) => new Answer(target));
+    this.turns = [...this.turns, { question, answers }];
+    await Promise.all(answers.map((answer, side) => answer.ask(this.messages(side), stop.signal)));
+  }
+
+  /** Breaks off the answers, which ends the work on the machines too. */
   stop(): void {
     this.#stop?.abort();
   }

@@ -440,9 +440,12 @@ export const en = {
   },
   play: {
     title: "Playground",
-    model: "Model",
+    targets: [
+      { model: "Model", agent: "Machine" },
+      { model: "Second model", agent: "Second machine" },
+    ] as const,
+    compare: "Compare",
     onMachines: (name: string, n: number) => `${name}, on ${machines(n)}`,
-    agent: "Machine",
     automatic: "automatic",
     message: "Message",
     placeholder: "Message…",
@@ -451,6 +454,7 @@ export const en = {
     stop: "Stop",
     clear: "New chat",
     noModels: "No machine that gets requests has a model yet.",
+    stopBoth: "Stop both",
     you: "You",
     thinking: "Thinking",
     why: "Why?",
