@@ -1,7 +1,9 @@
 /** What people do with the dashboard, from the first machine to the last. */
 
+import type { Locator } from "playwright-core";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Agent, Request } from "../src/lib/api/shapes";
+import { ToldFleet } from "./fixture";
 import {
   CHROMIUM,
   Coordinator,
@@ -208,6 +210,30 @@ describe.skipIf(!CHROMIUM)("journeys", () => {
     await answers.nth(1).getByRole("link", { name: "Details" }).waitFor();
     expect(page.url()).toContain("compare=1");
     expect(page.url()).toContain("model2=simulated-small");
+    expect(wrongs).toEqual([]);
+  });
+
+  test("charts of a machine are pointed at together", async () => {
+    const coordinator = await Coordinator.start(stage);
+    const told = new ToldFleet(2);
+    const url = await told.serve(stage, coordinator);
+    const id = told.agents[0]?.id ?? "";
+    const { page, wrongs } = await openPage(await openBrowser(stage), `${url}/#/agents/${id}`);
+    const time = (title: string): Locator =>
+      page
+        .locator("figure")
+        .filter({ has: page.getByRole("heading", { name: title, exact: true }) })
+        .locator("figcaption")
+        .getByText(/^\d\d:\d\d:\d\d$/);
+
+    await page.locator(".u-over").first().waitFor();
+    await page.getByRole("img", { name: /^Load\./ }).hover();
+
+    const pointed = await time("Load").innerText();
+    expect(await time("Memory in use").innerText()).toBe(pointed);
+    expect(await time("Running requests").innerText()).toBe(pointed);
+    await page.getByRole("heading", { level: 1 }).hover();
+    await time("Memory in use").waitFor({ state: "detached" });
     expect(wrongs).toEqual([]);
   });
 

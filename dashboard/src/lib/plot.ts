@@ -11,6 +11,10 @@ interface Look {
   points: boolean;
   /** Sizes in bytes: the scale goes by powers of two. */
   isBinary: boolean;
+  /** Charts with the same name here are pointed at together. */
+  group: string;
+  /** Called with the place of the moment that is pointed at, or with nothing. */
+  onpoint: (index: number | undefined) => void;
 }
 
 const HEIGHT = 150;
@@ -28,7 +32,8 @@ export function plot(host: HTMLElement, look: Look, data: uPlot.AlignedData): uP
     width: Math.max(host.clientWidth, 100),
     height: HEIGHT,
     legend: { show: false },
-    cursor: { y: false, drag: { x: true, y: false } },
+    cursor: { y: false, drag: { x: true, y: false }, sync: { key: look.group } },
+    hooks: { setCursor: [(chart) => look.onpoint(chart.cursor.idx ?? undefined)] },
     scales: {
       y: { range: (_chart, _least, most) => [0, look.most ?? Math.max(1, most * 1.1)] },
     },
