@@ -14,6 +14,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::Utc;
@@ -69,11 +70,20 @@ struct Shared {
     chronicle: Mutex<Chronicle>,
 }
 
+/// How long what a snapshot shows may be older than what was published.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
+
 /// What was published last.
 #[derive(Default)]
 struct Published {
     /// The number of the last frame.
     seq: u64,
+    /// Grows with each publication that told of more than the time, and when that is not known.
+    news: u64,
+    /// When it grew.
+    news_at: Option<Instant>,
+    /// What was told of the fleet.
+    figures: FleetFigures,
     full: Recent,
     brief: Recent,
 }
@@ -126,6 +136,20 @@ impl Feed {
     pub fn snapshot(&self, view: View) -> [Bytes; 3] {
         let seq = self.0.published.lock().seq;
         self.snapshot_at(view, seq)
+    }
+
+    /// Returns a name for what a snapshot shows by now, which is the same while viewers would be told
+    /// of nothing but the time; `None`: just now something has changed. Whoever asks counts as a
+    /// viewer for a minute.
+    pub fn snapshot_tag(&self, view: View) -> Option<String> {
+        let now = Instant::now();
+        let mut published = self.0.published.lock();
+        published.recent(view).read(now);
+        let is_settled = published
+            .news_at
+            .is_some_and(|at| now - at >= SETTLED_AFTER);
+        let instance = self.0.registry.instance_id();
+        is_settled.then(|| format!("W/\"{instance}/{}\"", published.news))
     }
 
     /// Returns what happened last, newest first.
@@ -186,7 +210,10 @@ impl Feed {
             }
             is_watched |= recent.is_wanted(now);
         }
-        published.seq += u64::from(!is_watched);
+        if !is_watched {
+            published.seq += 1;
+            published.note_news(now);
+        }
         is_watched
     }
 
@@ -199,6 +226,12 @@ impl Feed {
             drop(self.sender(view).send(RESYNC));
         }
         published.seq += 1;
+        published.note_news(Instant::now());
+    }
+
+    /// What has changed before this moment may not have been published.
+    fn begin_scene(&self) {
+        self.0.published.lock().note_news(Instant::now());
     }
 
     /// Encodes the frames once for each view that is read, and sends them as one piece.
@@ -218,10 +251,35 @@ impl Feed {
             drop(self.sender(view).send(piece));
         }
         published.seq += frames.len() as u64;
+        if published.is_news(frames) {
+            published.note_news(now);
+        }
     }
 }
 
 impl Published {
+    fn note_news(&mut self, now: Instant) {
+        self.news += 1;
+        self.news_at = Some(now);
+    }
+
+    /// Returns whether frames tell of more than the time.
+    fn is_news(&mut self, frames: &[Frame<'_>]) -> bool {
+        let mut is_news = false;
+        for frame in frames {
+            is_news |= match frame {
+                Frame::Tick { fleet, loads, .. } => {
+                    let before = std::mem::replace(&mut self.figures, *fleet);
+                    !loads.is_empty() || before != *fleet
+                }
+                Frame::AgentChanged { .. }
+                | Frame::AgentRemoved { .. }
+                | Frame::Happened { .. } => true,
+            };
+        }
+        is_news
+    }
+
     fn recent(&mut self, view: View) -> &mut Recent {
         match view {
             View::Full => &mut self.full,

@@ -321,6 +321,8 @@ export interface ProxyWays {
 export class Proxy {
   /** How each stream of events began. */
   readonly beginnings: string[] = [];
+  /** How each question for the whole fleet was answered: the status, and the size of the answer. */
+  readonly snapshots: { status: number; bytes: number }[] = [];
   #streams = new Set<ServerResponse>();
 
   private constructor(readonly url: string) {}
@@ -355,12 +357,19 @@ export class Proxy {
       const isStream = answer.headers["content-type"] === "text/event-stream";
       outgoing.writeHead(answer.statusCode ?? 502, answer.headers);
       if (isStream) this.#watch(answer, outgoing);
+      if (url.pathname === "/api/events/snapshot") this.#count(answer);
       if (isStream && ways.holdsStreams) answer.resume();
       else answer.pipe(outgoing);
     });
     upstream.on("error", () => outgoing.destroy());
     outgoing.on("close", () => upstream.destroy());
     incoming.pipe(upstream);
+  }
+
+  #count(answer: IncomingMessage): void {
+    const counted = { status: answer.statusCode ?? 0, bytes: 0 };
+    this.snapshots.push(counted);
+    answer.on("data", (chunk: Buffer) => (counted.bytes += chunk.length));
   }
 
   #watch(answer: IncomingMessage, outgoing: ServerResponse): void {

@@ -56,6 +56,29 @@ describe.skipIf(!CHROMIUM)("live updates", () => {
     expect(wrongs).toEqual([]);
   });
 
+  test("whoever asks again is told in few bytes that nothing has changed, and of what has", async () => {
+    const coordinator = await Coordinator.start(stage);
+    await coordinator.post("/api/agents", { machine_name: "quiet", ip_address: "10.255.0.1" });
+    const proxy = await Proxy.start(stage, coordinator.url, { holdsStreams: true });
+    const { page, wrongs } = await openPage(await openBrowser(stage), proxy.url);
+    const named = (name: string): Promise<void> =>
+      page.getByRole("heading", { name, exact: true }).waitFor();
+    await named("quiet");
+
+    const unchanged = await until(
+      () => proxy.snapshots.filter(({ status }) => status === 304),
+      (seen) => seen.length > 1,
+      40_000,
+    );
+    expect(unchanged.every(({ bytes }) => bytes === 0)).toBe(true);
+    expect(await page.locator("html.stale").count()).toBe(0);
+    const [agent] = await coordinator.get<Agent[]>("/api/agents");
+    await coordinator.patch(`/api/agents/${agent?.id ?? ""}`, { display_name: "renamed" });
+
+    await named("renamed");
+    expect(wrongs).toEqual([]);
+  });
+
   test("every page works below a prefix, and tells clients of it", async () => {
     const coordinator = await Coordinator.start(stage);
     await Machine.start(stage, coordinator, "gpu-1");

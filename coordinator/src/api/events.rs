@@ -6,7 +6,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_core::Stream;
@@ -108,29 +108,51 @@ fn following(frames: Receiver<Bytes>) -> impl Stream<Item = Bytes> + Send {
     })
 }
 
-/// Shows everything as it is: the event with which a stream begins, for those who cannot stream.
+/// Shows everything as it is: the event with which a stream begins, for those who cannot stream. Who
+/// says with `If-None-Match` which one it has is told when that one still holds.
 #[utoipa::path(
-    get, path = "/api/events/snapshot", tag = "events", params(EventsQuery),
+    get, path = "/api/events/snapshot", tag = "events",
+    params(
+        EventsQuery,
+        ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer"),
+    ),
     responses(
-        (status = 200, description = "An event of type `snapshot`", body = Event),
+        (status = 200, description = "An event of type `snapshot`", body = Event,
+         headers(("ETag" = String, description = "A name for what is shown; none while it changes"))),
+        (status = 304, description = "Nothing but the time and the times last seen has changed"),
         (status = 400, description = "An unusable query", body = Problem),
     )
 )]
 pub async fn get_snapshot(
     State(feed): State<Feed>,
     query: Result<Query<EventsQuery>, QueryRejection>,
+    asked: HeaderMap,
 ) -> Result<Response, ApiError> {
     let Query(query) = query.map_err(|error| ApiError::field("query", error.body_text()))?;
-    let parts = feed.snapshot(view(query.brief)).map(Ok::<_, Infallible>);
-    let headers = [
-        (
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        ),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ];
-    let body = Body::from_stream(stream::iter(parts));
-    Ok((headers, body).into_response())
+    let view = view(query.brief);
+    // The name comes first: what is read after it is not older than it says.
+    let tag = feed.snapshot_tag(view);
+    let tag = tag.and_then(|tag| HeaderValue::try_from(tag).ok());
+    let mut response = match &tag {
+        Some(tag) if is_known(&asked, tag) => StatusCode::NOT_MODIFIED.into_response(),
+        Some(_) | None => {
+            let parts = feed.snapshot(view).map(Ok::<_, Infallible>);
+            let json = HeaderValue::from_static("application/json");
+            let body = Body::from_stream(stream::iter(parts));
+            ([(header::CONTENT_TYPE, json)], body).into_response()
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.extend(tag.map(|tag| (header::ETAG, tag)));
+    Ok(response)
+}
+
+/// Returns whether somebody has what `tag` names.
+fn is_known(asked: &HeaderMap, tag: &HeaderValue) -> bool {
+    let known = asked.get_all(header::IF_NONE_MATCH).iter();
+    let mut known = known.flat_map(|tags| tags.as_bytes().split(|byte| *byte == b','));
+    known.any(|known| known.trim_ascii() == tag.as_bytes())
 }
 
 /// How many to list.

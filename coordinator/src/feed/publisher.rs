@@ -149,6 +149,7 @@ impl Publisher {
             }
         }
         self.scene = Some(scene);
+        self.feed.begin_scene();
         Vec::new()
     }
 }

@@ -1,13 +1,14 @@
 //! The stream of what happens.
 
-use http::Method;
+use http::{HeaderValue, Method, StatusCode, header};
 use ollama_coordinator_common::protocol::event::{Event, HappeningKind};
 use ollama_coordinator_common::protocol::view::{AgentStatus, AgentView};
+use ollama_simulator::wait::{PATIENCE, wait_for};
 use rstest::rstest;
 use serde_json::json;
 
 use crate::support::agent::FakeAgent;
-use crate::support::api::request;
+use crate::support::api::{Answer, Api, request};
 use crate::support::coordinator::TestCoordinator;
 use crate::support::events::EventStream;
 
@@ -227,6 +228,44 @@ async fn snapshot_can_be_fetched_where_streams_are_held_back() {
 
     assert_eq!(fetched["type"], "snapshot");
     assert_eq!(fetched["agents"][0]["id"], agent.id.to_string());
+}
+
+#[tokio::test]
+async fn who_has_the_snapshot_already_is_told_so_until_something_changes() {
+    let coordinator = TestCoordinator::new().await;
+    let agent = FakeAgent::new("gpu-1");
+    agent.register(coordinator.api).await;
+    agent.leave(coordinator.api).await;
+    let api = coordinator.api;
+    let name = async || ask(api, None).await.headers.get(header::ETAG).cloned();
+    // It has one as soon as nothing has happened for a second.
+    let tag = wait_for("a name", PATIENCE, name, Option::is_some).await;
+
+    let unchanged = ask(api, tag.as_ref()).await;
+    let loud = json!({ "notes": "loud" });
+    api.patch(&agent.path(""), &loud).await;
+    let status = async || ask(api, tag.as_ref()).await.status;
+    wait_for("a change", PATIENCE, status, |status| {
+        *status == StatusCode::OK
+    })
+    .await;
+    let changed = ask(api, tag.as_ref()).await.json().await;
+
+    assert_eq!(unchanged.status, StatusCode::NOT_MODIFIED);
+    assert_eq!(unchanged.headers.get(header::ETAG), tag.as_ref());
+    assert_eq!(changed["agents"][0]["notes"], "loud");
+}
+
+/// Asks for a snapshot that is not the one of this name.
+async fn ask(api: Api, tag: Option<&HeaderValue>) -> Answer {
+    let mut asked = request(Method::GET, "/api/events/snapshot?brief=true", "");
+    let other = HeaderValue::from_static("W/\"another\"");
+    let headers = asked.headers_mut();
+    headers.append(header::IF_NONE_MATCH, other);
+    if let Some(tag) = tag {
+        headers.append(header::IF_NONE_MATCH, tag.clone());
+    }
+    api.send(asked).await
 }
 
 #[tokio::test]

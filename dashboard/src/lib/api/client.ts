@@ -24,6 +24,9 @@ export class ApiError extends Error {
   }
 }
 
+/** What was asked for is as it was. */
+const UNCHANGED = 304;
+
 async function send(path: string, init: RequestInit = {}): Promise<Response> {
   let response: Response;
   try {
@@ -32,7 +35,7 @@ async function send(path: string, init: RequestInit = {}): Promise<Response> {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new ApiError(t.errors.unreachable, 0, "unreachable");
   }
-  if (response.ok) return response;
+  if (response.ok || response.status === UNCHANGED) return response;
   throw await refusal(response);
 }
 
@@ -76,7 +79,14 @@ const query = (params: Record<string, string>): string => {
 
 const segment = encodeURIComponent;
 
-export const getSnapshot = (): Promise<Snapshot> => read("api/events/snapshot?brief=true");
+/** Returns the fleet as it is, unless that is what `tag` names, and the name of what there is. */
+export async function getSnapshot(tag: string): Promise<{ told?: Snapshot; tag: string }> {
+  const headers = { "if-none-match": tag };
+  const response = await send("api/events/snapshot?brief=true", tag ? { headers } : {});
+  if (response.status === UNCHANGED) return { tag };
+  return { told: (await response.json()) as Snapshot, tag: response.headers.get("etag") ?? "" };
+}
+
 export const getAbout = (): Promise<About> => read("api/about");
 export const listHappenings = (): Promise<Happening[]> => read("api/events/log?limit=500");
 export const getAgent = (id: string): Promise<Agent> => read(`api/agents/${segment(id)}`);

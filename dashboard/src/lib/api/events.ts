@@ -26,6 +26,8 @@ export interface Listener {
   /** Returns false when the stream must begin again. */
   event(event: FleetEvent): boolean;
   link(link: Link, retryAt?: number): void;
+  /** What is known still holds. */
+  unchanged(): void;
 }
 
 /** Half to one and a half times as long, so that viewers do not come all at once. */
@@ -147,12 +149,17 @@ export class EventFeed {
     this.#close();
     this.#lastId = "";
     this.#streamAgainAt = why === "shared" ? 0 : Date.now() + STREAM_AGAIN_AFTER;
-    void this.#pollOnce(why);
+    void this.#pollOnce(why, "");
   }
 
-  async #pollOnce(why: Link): Promise<void> {
+  /** Asks for what there is, if it is not what `known` names, and again a little later. */
+  async #pollOnce(why: Link, known: string): Promise<void> {
+    let tag = "";
     try {
-      this.listener.event(await getSnapshot());
+      const answer = await getSnapshot(known);
+      if (answer.told) this.listener.event(answer.told);
+      else this.listener.unchanged();
+      tag = answer.tag;
       this.#failures = 0;
       this.listener.link(why);
     } catch {
@@ -162,7 +169,7 @@ export class EventFeed {
     if (this.#isStopped || this.#source) return;
     const hasRoom = this.#tabs.before < MOST_STREAMS;
     const isDue = hasRoom && Date.now() >= this.#streamAgainAt;
-    const next = (): void => (isDue ? this.#stream() : void this.#pollOnce(why));
+    const next = (): void => (isDue ? this.#stream() : void this.#pollOnce(why, tag));
     this.#next = setTimeout(next, spread(POLL_EVERY));
   }
 }

@@ -159,7 +159,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Shows everything as it is: the event with which a stream begins, for those who cannot stream. */
+        /**
+         * Shows everything as it is: the event with which a stream begins, for those who cannot stream. Who
+         *     says with `If-None-Match` which one it has is told when that one still holds.
+         */
         get: operations["get_snapshot"];
         put?: never;
         post?: never;
@@ -1699,7 +1702,10 @@ export interface operations {
                 /** @description True: of an agent's models only names and sizes. */
                 brief?: boolean;
             };
-            header?: never;
+            header?: {
+                /** @description The `ETag` of an earlier answer */
+                "If-None-Match"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -1714,12 +1720,21 @@ export interface operations {
                     "application/json": components["schemas"]["Event"];
                 };
             };
+                    /** @description A name for what is shown; none while it changes */
+                    ETag?: string;
             /** @description An unusable query */
             400: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
+            /** @description Nothing but the time and the times last seen has changed */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };

@@ -27,6 +27,7 @@ class Fleet {
   #feed = new EventFeed({
     event: (event) => this.#take(event),
     link: (link, retryAt) => this.#link(link, retryAt),
+    unchanged: () => (this.heardAt = Date.now()),
   });
 
   link = $state<Link>("connecting");
