@@ -18,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::proxy::Proxy;
+use crate::proxy::story::times::TimesSeen;
 use crate::registry::Registry;
 use crate::registry::snapshot::AgentSnapshot;
 
@@ -87,12 +88,13 @@ impl History {
 
     fn look(&self, registry: &Registry, proxy: &Proxy, counters: &mut VecDeque<Counters>) {
         let (counted, tokens) = Counters::read(proxy);
+        let mono = counted.at;
         let figures = rates(counters, counted, proxy);
         *self.0.now.lock() = figures;
         let known = registry.counts().known;
         let unroutable: usize = registry.unroutable().values().sum();
         let moment = Moment {
-            mono: counted.at,
+            mono,
             wall: Utc::now(),
         };
         let fleet = series::fleet(&figures, known.saturating_sub(unroutable));
@@ -106,12 +108,13 @@ impl History {
 }
 
 /// Counts since the start, at one moment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Counters {
     at: Instant,
     requests: u64,
     failures: u64,
     tokens: u64,
+    first_tokens: TimesSeen,
 }
 
 impl Counters {
@@ -140,6 +143,7 @@ impl Counters {
             requests,
             failures,
             tokens,
+            first_tokens: figures.first_tokens.read(),
         };
         (counters, by_agent)
     }
@@ -150,18 +154,20 @@ fn rates(past: &mut VecDeque<Counters>, now: Counters, proxy: &Proxy) -> FleetFi
     while past.len() > 1 && now.at - past[0].at > WINDOW {
         past.pop_front();
     }
-    past.push_back(now);
-    let first = past[0];
+    let first = past.front().unwrap_or(&now);
     let seconds = (now.at - first.at).max(STEP).as_secs_f32();
     let totals = proxy.balancer().totals();
-    FleetFigures {
+    let figures = FleetFigures {
         in_flight: totals.in_flight,
         queued: totals.queued,
         requests_per_minute: per_second(first.requests, now.requests, seconds) * 60.0,
         failures_per_minute: per_second(first.failures, now.failures, seconds) * 60.0,
         tokens_per_second: per_second(first.tokens, now.tokens, seconds),
+        first_token_p95_ms: (now.first_tokens).quantile_since(&first.first_tokens, 0.95),
         viewers: 0,
-    }
+    };
+    past.push_back(now);
+    figures
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate that is drawn")]

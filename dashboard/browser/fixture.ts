@@ -160,6 +160,7 @@ export class ToldFleet {
       requests_per_minute: inFlight * 7,
       failures_per_minute: inFlight * 0.02,
       tokens_per_second: inFlight * 38,
+      ...(inFlight > 0 ? { first_token_p95_ms: 640 } : {}),
       viewers: 1,
     };
   }
@@ -281,11 +282,20 @@ export class ToldFleet {
       ];
       json(outgoing, pastOf(names, [30, 90, 4, 160, 60 * GIB, 20 * GIB], isFine));
     } else if (url.pathname === "/api/history") {
-      const { requests_per_minute, failures_per_minute, tokens_per_second } = this.figures;
-      const names = ["requests_per_minute", "failures_per_minute", "tokens_per_second"];
+      const names = [
+        "requests_per_minute",
+        "failures_per_minute",
+        "tokens_per_second",
+        "first_token_p95_ms",
+      ] as const;
+      const { figures } = this;
       json(
         outgoing,
-        pastOf(names, [requests_per_minute, failures_per_minute, tokens_per_second], isFine),
+        pastOf(
+          names,
+          names.map((name) => figures[name] ?? 0),
+          isFine,
+        ),
       );
     } else if (url.pathname === "/api/events") this.#stream(outgoing);
     else return false;

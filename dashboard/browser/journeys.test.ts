@@ -2,7 +2,7 @@
 
 import type { Locator } from "playwright-core";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { Agent, Request } from "../src/lib/api/shapes";
+import type { Agent, History, Request } from "../src/lib/api/shapes";
 import { ToldFleet } from "./fixture";
 import {
   CHROMIUM,
@@ -210,6 +210,35 @@ describe.skipIf(!CHROMIUM)("journeys", () => {
     await answers.nth(1).getByRole("link", { name: "Details" }).waitFor();
     expect(page.url()).toContain("compare=1");
     expect(page.url()).toContain("model2=simulated-small");
+    expect(wrongs).toEqual([]);
+  });
+
+  test("the overview tells when the first tokens came, and of nothing before any did", async () => {
+    const coordinator = await Coordinator.start(stage);
+    for (const name of ["gpu-1", "gpu-2"]) await Machine.start(stage, coordinator, name);
+    await until(
+      () => coordinator.get<Agent[]>("/api/agents"),
+      (agents) => agents.length === 2 && agents.every((agent) => agent.routable),
+    );
+    const { page, wrongs } = await openPage(await openBrowser(stage), coordinator.url);
+    const figure = page
+      .getByLabel("The fleet now")
+      .getByText(/^P95 first token/)
+      .locator("..");
+    await figure.waitFor();
+    expect(await figure.innerText()).toContain("–");
+    const question = { model: "simulated-small", messages: [{ role: "user", content: "hi" }] };
+
+    await (await coordinator.post("/api/chat", question)).text();
+
+    await until(
+      () => figure.innerText(),
+      (seen) => /\d+ ms|\d s/.test(seen),
+    );
+    const past = await coordinator.get<History>("/api/history");
+    const told = past.series["first_token_p95_ms"] ?? [];
+    expect(told[0]).toBeNull();
+    expect(told.some((value) => value != null && value > 0)).toBe(true);
     expect(wrongs).toEqual([]);
   });
 

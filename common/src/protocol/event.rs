@@ -78,6 +78,10 @@ pub struct FleetFigures {
     pub failures_per_minute: f32,
     /// Tokens of answers that have ended, per second, over the last minute.
     pub tokens_per_second: f32,
+    /// Within how many milliseconds of their arrival 95 % of the streamed answers of the last minute
+    /// began; absent when there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_token_p95_ms: Option<f32>,
     /// How many read events.
     pub viewers: usize,
 }

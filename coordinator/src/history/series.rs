@@ -23,13 +23,14 @@ pub(super) const OF_AGENT: [&str; WIDTH] = [
 /// Where the tokens stand, which are known only from one moment to the next.
 pub(super) const TOKENS: usize = 1;
 
-pub(super) const OF_FLEET: [&str; 6] = [
+pub(super) const OF_FLEET: [&str; WIDTH] = [
     "in_flight",
     "tokens_per_second",
     "queued",
     "requests_per_minute",
     "failures_per_minute",
     "routable_agents",
+    "first_token_p95_ms",
 ];
 
 #[expect(clippy::cast_precision_loss, reason = "numbers that are drawn")]
@@ -41,7 +42,7 @@ pub(super) fn fleet(figures: &FleetFigures, routable: usize) -> Row {
         figures.requests_per_minute,
         figures.failures_per_minute,
         routable as f32,
-        f32::NAN,
+        figures.first_token_p95_ms.unwrap_or(f32::NAN),
     ]
 }
 

@@ -27,6 +27,7 @@ mod log;
 pub mod reading;
 mod record;
 mod spans;
+pub mod times;
 mod timing;
 mod tokens;
 pub mod trace;
@@ -246,7 +247,7 @@ impl Story {
     /// whose they are, of those that were tried; `None`: the last one's, if any was.
     pub fn answered(&mut self, status: StatusCode, agent: Option<AgentId>) {
         let now = Instant::now();
-        let (protocol, model, queued, agent) = {
+        let (protocol, model, queued, agent, is_streamed) = {
             let mut progress = self.record.progress.lock();
             progress.status = Some(status.as_u16());
             progress.answered = Some(now);
@@ -254,13 +255,23 @@ impl Story {
             let agent = agent.or(last);
             progress.agent = agent;
             let model = Arc::clone(&progress.model);
-            (progress.protocol, model, progress.queued, agent)
+            let is_streamed = progress.is_streamed;
+            (
+                progress.protocol,
+                model,
+                progress.queued,
+                agent,
+                is_streamed,
+            )
         };
         let (Some(protocol), Some(agent)) = (protocol, agent) else {
             return;
         };
         let pair = self.book.figures.pair(&model, agent);
         let first_byte = now - self.record.started;
+        if is_streamed && status.is_success() {
+            self.book.figures.count_first_token(first_byte);
+        }
         pair.count_answer(protocol, status.as_u16(), (queued, first_byte));
         self.pair = Some(pair);
     }

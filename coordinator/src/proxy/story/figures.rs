@@ -14,6 +14,7 @@ use ollama_coordinator_common::protocol::request::Protocol;
 use parking_lot::{Mutex, RwLock};
 use prometheus_client::metrics::histogram::Histogram;
 
+use super::times::Times;
 use super::tokens::Tokens;
 use super::view::{self, WORDS};
 use crate::balancer::permit::Outcome;
@@ -42,6 +43,8 @@ pub struct Figures {
     other_agents: Arc<AgentFigures>,
     pairs: AtomicUsize,
     refusals: Mutex<BTreeMap<&'static str, u64>>,
+    /// From a request's arrival to the first byte of an answer that is streamed.
+    pub first_tokens: Times,
 }
 
 /// What is counted of a model.
@@ -86,6 +89,7 @@ impl Default for Figures {
             other_agents: Arc::default(),
             pairs: AtomicUsize::new(0),
             refusals: Mutex::default(),
+            first_tokens: Times::default(),
         }
     }
 }
@@ -102,6 +106,11 @@ impl Figures {
     /// Counts an attempt that is over.
     pub(super) fn count_attempt(&self, agent: AgentId, outcome: Outcome, is_retry: bool) {
         self.agent(agent).1.count(outcome, is_retry);
+    }
+
+    /// Counts the first bytes of a good answer that is streamed.
+    pub(super) fn count_first_token(&self, after: Duration) {
+        self.first_tokens.observe(after);
     }
 
     /// Counts a request that was refused.

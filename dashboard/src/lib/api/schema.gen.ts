@@ -625,6 +625,12 @@ export interface components {
              * @description Those of them that failed or were refused.
              */
             failures_per_minute: number;
+            /**
+             * Format: float
+             * @description Within how many milliseconds of their arrival 95 % of the streamed answers of the last minute
+             *     began; absent when there were none.
+             */
+            first_token_p95_ms?: number | null;
             /** @description Requests being served. */
             in_flight: number;
             /** @description Requests that wait. */
@@ -1714,20 +1720,14 @@ export interface operations {
             /** @description An event of type `snapshot` */
             200: {
                 headers: {
+                    /** @description A name for what is shown; none while it changes */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Event"];
                 };
             };
-                    /** @description A name for what is shown; none while it changes */
-                    ETag?: string;
-            /** @description An unusable query */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
             /** @description Nothing but the time and the times last seen has changed */
             304: {
                 headers: {
@@ -1735,6 +1735,12 @@ export interface operations {
                 };
                 content?: never;
             };
+            /** @description An unusable query */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };

@@ -180,6 +180,8 @@ export const en = {
     requestsChart: "Requests per minute",
     tokensChart: "Tokens per second",
     ok: "answered",
+    firstToken: "P95 first token",
+    firstTokenChart: "First token of 95 % of streamed answers",
     failed: "failed",
     useIt: "Use it",
     ollamaHost: "Ollama clients",
