@@ -43,6 +43,7 @@ beforeAll(async () => {
     requests: "requests",
     request: `requests/${asked?.id ?? ""}`,
     play: "play",
+    compare: "play?compare=1",
     events: "events",
     search: "?search=1",
     join: "?join=1",
@@ -71,6 +72,15 @@ test.each(["light", "dark", "phone"] as const)("pages: %s", async (look) => {
       await page.getByRole("button", { name: "Why?" }).click();
       await page.getByRole("link", { name: "Details" }).waitFor();
     }
+    if (name === "compare") {
+      await page.getByRole("button", { name: "New chat" }).click();
+      await page.getByLabel(/^Machine/).selectOption({ label: "gpu-01" });
+      await page.getByLabel(/^Second model/).selectOption("simulated-small:latest");
+      await page.getByLabel(/^Second machine/).selectOption({ label: "gpu-02" });
+      await page.getByLabel("Message").fill("Which machine are you?");
+      await page.getByRole("button", { name: "Send" }).click();
+      await page.getByRole("button", { name: "Why?" }).nth(1).waitFor();
+    }
     if (name === "search") await page.getByRole("dialog").getByRole("combobox").fill("gpu");
     if (name === "cancel") {
       await page
@@ -81,7 +91,7 @@ test.each(["light", "dark", "phone"] as const)("pages: %s", async (look) => {
     await shoot(page, `${name}-${look}`);
   }
   await own.end();
-  expect(Object.keys(pages).length).toBe(10);
+  expect(Object.keys(pages).length).toBe(11);
 });
 
 test.each([0, 1, 12, 300, 10_000])("a fleet of %i", async (size) => {

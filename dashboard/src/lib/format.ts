@@ -27,6 +27,14 @@ export function percent(value: number | null | undefined): string {
   return value == null ? "–" : `${Math.round(value)} %`;
 }
 
+/** A part of a whole, 0 to 1; nothing when one of them is unknown. */
+export function share(
+  part: number | null | undefined,
+  whole: number | undefined,
+): number | undefined {
+  return part == null || !whole ? undefined : part / whole;
+}
+
 export function count(value: number): string {
   return value.toLocaleString("en-US");
 }
