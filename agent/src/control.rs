@@ -68,13 +68,30 @@ impl Control {
         self.set_pause(None)
     }
 
-    /// Goes on with other settings: what runs is finished first, the identity stays. The state
-    /// directory and the panel stay where they are until the process starts anew.
+    /// Goes on with other settings, as the same agent; what runs goes on until it ends. The state
+    /// directory, the panel and the log stay as they are until the process starts anew.
     pub fn apply(&self, config: Config) {
-        self.0.wanted.send_replace(Config {
-            state_dir: self.0.state_dir.clone(),
+        let wanted = self.0.wanted.borrow().clone();
+        let config = Config {
+            state_dir: wanted.state_dir.clone(),
+            panel: wanted.panel,
+            log_format: wanted.log_format,
             ..config
-        });
+        };
+        if config.settings() == wanted.settings() {
+            return;
+        }
+        // In this order: the engine that takes them over says so.
+        let status = &self.0.status;
+        status.send_modify(|status| status.is_outdated = true);
+        self.0.wanted.send_replace(config);
+    }
+
+    /// Waits until the settings that were applied last are in force.
+    pub(crate) async fn settled(&self) {
+        let mut status = self.status();
+        let settled = status.wait_for(|status| !status.is_outdated).await;
+        settled.expect("this handle keeps the status");
     }
 
     /// Ends the agent: what runs is finished, and goodbye is said. Asked twice, at once.

@@ -47,6 +47,8 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; i
                       frame-ancestors 'none'";
 /// How long answers may take that are under way at the end.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
+/// How long an answer waits for saved settings to be in force.
+const SETTLED_WITHIN: Duration = Duration::from_secs(3);
 /// The largest form, with room.
 const LARGEST_BODY: usize = 64 * 1024;
 
@@ -239,6 +241,8 @@ async fn submit(State(Panel(panel)): State<Panel>, Form(sent): Form<Sent>) -> Re
         Action::Save => match panel.desk.save(sent).await {
             Ok(Saved::Changed(config)) => {
                 panel.control.apply(*config);
+                // The page then says how it is, whether or not that was in time.
+                drop(tokio::time::timeout(SETTLED_WITHIN, panel.control.settled()).await);
                 Redirect::to("/?saved=1").into_response()
             }
             Ok(Saved::Same) => Redirect::to("/?saved=1").into_response(),

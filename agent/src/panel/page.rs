@@ -15,7 +15,7 @@ use crate::status::AgentStatus;
 /// What came of what was just done.
 #[derive(Debug, Clone)]
 pub(super) enum Notice {
-    /// The settings are kept and in force.
+    /// The settings are kept.
     Saved,
     /// The coordinator was tried.
     Tried(Vec<Check>),
@@ -29,7 +29,7 @@ pub(super) fn panel(status: &AgentStatus, form: &Form, notice: Option<&Notice>) 
             p.muted { (status.machine_name) }
         }
         (status_section(status))
-        (settings_section(form, notice))
+        (settings_section(status, form, notice))
     })
 }
 
@@ -110,12 +110,18 @@ fn pause_buttons(status: &AgentStatus) -> Markup {
     }
 }
 
-fn settings_section(form: &Form, notice: Option<&Notice>) -> Markup {
+fn settings_section(status: &AgentStatus, form: &Form, notice: Option<&Notice>) -> Markup {
     html! {
         section.card aria-labelledby="settings" {
             h2 #settings { "Settings" }
             @if let Some(Notice::Saved) = notice {
-                p.notice.good role="status" { "Saved. The settings are in force." }
+                p.notice.good role="status" {
+                    @if status.is_outdated {
+                        "Saved. The settings are about to be in force."
+                    } @else {
+                        "Saved. The settings are in force."
+                    }
+                }
             }
             @if let Some(error) = &form.error {
                 p.notice.bad role="alert" { (error) }
