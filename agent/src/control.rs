@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::panel::PanelLinks;
 use crate::pause::{Pause, PauseError};
 use crate::status::AgentStatus;
 
@@ -25,7 +26,7 @@ struct Shared {
     status: watch::Sender<AgentStatus>,
     pause: watch::Sender<Option<Pause>>,
     wanted: watch::Sender<Config>,
-    panel_url: watch::Sender<Option<String>>,
+    panel: watch::Sender<Option<PanelLinks>>,
     shutdown: Shutdown,
     /// Held while a pause is written, so that file and memory end up the same.
     keeping: Mutex<()>,
@@ -40,7 +41,7 @@ impl Control {
             status: watch::Sender::new(status),
             pause: watch::Sender::new(pause),
             wanted: watch::Sender::new(config),
-            panel_url: watch::Sender::new(None),
+            panel: watch::Sender::new(None),
             shutdown,
             keeping: Mutex::new(()),
         }))
@@ -99,13 +100,14 @@ impl Control {
         self.0.shutdown.trigger();
     }
 
-    /// Returns the URL that opens the settings panel, once there is one.
-    pub fn panel_url(&self) -> Option<String> {
-        self.0.panel_url.borrow().clone()
+    /// Returns a link that opens the settings panel, once and soon; `None`: there is no panel.
+    pub fn panel_link(&self) -> Option<String> {
+        let panel = self.0.panel.borrow();
+        panel.as_ref().map(|links| links.fresh().url)
     }
 
-    pub(crate) fn set_panel_url(&self, url: Option<String>) {
-        self.0.panel_url.send_replace(url);
+    pub(crate) fn set_panel(&self, panel: Option<PanelLinks>) {
+        self.0.panel.send_replace(panel);
     }
 
     pub(crate) fn state_dir(&self) -> &Path {

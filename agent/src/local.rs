@@ -8,10 +8,11 @@ use bytes::Bytes;
 use http::Method;
 use ollama_coordinator_common::base_url::{BaseUrl, InvalidBaseUrl};
 use ollama_coordinator_common::http::{HttpClient, HttpError, HttpResponse, HttpTimeouts};
+use serde::de::DeserializeOwned;
 
 use crate::commands::Failure;
 use crate::config::{ConfigError, Given};
-use crate::panel::PanelFile;
+use crate::panel::{PanelFile, PanelLink};
 use crate::status::view::StatusView;
 
 const TIMEOUTS: HttpTimeouts = HttpTimeouts {
@@ -45,9 +46,13 @@ impl RunningAgent {
         Ok(Self { client, file })
     }
 
-    /// Returns the URL that opens the settings panel.
-    pub fn panel_url(&self) -> String {
-        self.file.link()
+    /// Returns a link that opens the settings panel, once and soon.
+    ///
+    /// # Errors
+    /// As [`Self::status`].
+    pub async fn panel_link(&mut self) -> Result<String, LocalError> {
+        let link: PanelLink = self.ask(Method::POST, "/ticket").await?;
+        Ok(link.url)
     }
 
     /// Returns how it is.
@@ -78,7 +83,11 @@ impl RunningAgent {
         self.ask(Method::POST, "/resume").await
     }
 
-    async fn ask(&mut self, method: Method, path: &str) -> Result<StatusView, LocalError> {
+    async fn ask<T: DeserializeOwned>(
+        &mut self,
+        method: Method,
+        path: &str,
+    ) -> Result<T, LocalError> {
         let bearer = Some(self.file.token.as_str());
         let answer = self.client.send(method, path, bearer, Bytes::new()).await;
         let answer = answer.map_err(|source| LocalError::Silent {
@@ -86,8 +95,7 @@ impl RunningAgent {
             source,
         })?;
         if answer.status.is_success() {
-            let status = answer.json();
-            return status.map_err(|source| LocalError::Silent {
+            return answer.json().map_err(|source| LocalError::Silent {
                 url: self.file.url.clone(),
                 source,
             });

@@ -7,6 +7,7 @@ mod form;
 mod page;
 mod settings;
 mod summary;
+mod ticket;
 
 use std::convert::Infallible;
 use std::io;
@@ -14,7 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Query, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
@@ -34,6 +35,7 @@ use self::access::{Access, Caller, Refusal};
 pub use self::address::PanelFile;
 use self::form::{Action, Sent};
 use self::settings::{Saved, SettingsDesk};
+pub(crate) use self::ticket::{PanelLink, PanelLinks};
 use crate::config::Given;
 use crate::control::Control;
 use crate::error_chain;
@@ -59,6 +61,9 @@ struct Panel(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     access: Access,
+    links: PanelLinks,
+    /// What the browser gets for a ticket.
+    cookie: String,
     control: Control,
     desk: SettingsDesk,
 }
@@ -89,9 +94,13 @@ pub(crate) async fn start(port: u16, given: Given, control: &Control, tasks: &Ta
         panel.url = file.url,
         "Settings panel is up; `ollama-agent panel` prints the link that opens it"
     );
-    control.set_panel_url(Some(file.link()));
+    let links = PanelLinks::new(file.url);
+    control.set_panel(Some(links.clone()));
+    let access = Access::new(addr.port(), &token);
     let panel = Panel(Arc::new(Shared {
-        access: Access::new(addr.port(), &token),
+        cookie: access.cookie(&file.token),
+        access,
+        links,
         control: control.clone(),
         desk: SettingsDesk::new(given),
     }));
@@ -109,7 +118,7 @@ pub(crate) async fn start(port: u16, given: Given, control: &Control, tasks: &Ta
             ended = serving => drop(ended),
             () = late => {}
         }
-        control.set_panel_url(None);
+        control.set_panel(None);
         PanelFile::remove(control.state_dir());
         Ok::<_, Infallible>(())
     });
@@ -133,6 +142,7 @@ fn router(panel: Panel) -> Router {
         .route("/status", get(tell))
         .route("/pause", post(pause))
         .route("/resume", post(resume))
+        .route("/ticket", post(make_link))
         .layer(middleware::from_fn_with_state(panel.clone(), admit));
     Router::new()
         .route(
@@ -143,6 +153,7 @@ fn router(panel: Panel) -> Router {
             "/panel.js",
             get(async || asset("text/javascript", include_str!("panel/panel.js"))),
         )
+        .route("/open/{ticket}", get(open))
         .merge(guarded)
         .fallback(async || StatusCode::NOT_FOUND)
         .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
@@ -183,27 +194,18 @@ async fn protect(State(Panel(panel)): State<Panel>, request: Request, next: Next
     response
 }
 
-#[derive(Debug, Deserialize)]
-struct Opening {
-    token: Option<String>,
+/// Trades a ticket for the cookie, and leads on to an address that holds nothing.
+async fn open(State(Panel(panel)): State<Panel>, Path(ticket): Path<String>) -> Response {
+    if panel.links.spend(&ticket) {
+        let cookie = [(SET_COOKIE, &*panel.cookie)];
+        (cookie, Redirect::to("/")).into_response()
+    } else {
+        refused(Refusal::Ticket)
+    }
 }
 
-/// Lets callers through that have shown the token, and trades the one in a link for a cookie.
-async fn admit(
-    State(Panel(panel)): State<Panel>,
-    Query(Opening { token }): Query<Opening>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    if let Some(token) = token.filter(|_| request.uri().path() == "/") {
-        return match panel.access.check_token(&token) {
-            Ok(()) => {
-                let cookie = [(SET_COOKIE, panel.access.cookie(&token))];
-                (cookie, Redirect::to("/")).into_response()
-            }
-            Err(refusal) => refused(refusal),
-        };
-    }
+/// Lets callers through that have shown the token.
+async fn admit(State(Panel(panel)): State<Panel>, mut request: Request, next: Next) -> Response {
     match panel.access.admit(request.method(), request.headers()) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
@@ -217,6 +219,7 @@ fn refused(refusal: Refusal) -> Response {
     let status = match refusal {
         Refusal::Host => StatusCode::MISDIRECTED_REQUEST,
         Refusal::Token => StatusCode::UNAUTHORIZED,
+        Refusal::Ticket => StatusCode::GONE,
         Refusal::Origin => StatusCode::FORBIDDEN,
     };
     (status, Html(page::refused(refusal).into_string())).into_response()
@@ -253,6 +256,10 @@ async fn submit(State(Panel(panel)): State<Panel>, Form(sent): Form<Sent>) -> Re
 
 async fn tell(State(Panel(panel)): State<Panel>) -> Json<StatusView> {
     Json(panel.status())
+}
+
+async fn make_link(State(Panel(panel)): State<Panel>) -> Json<PanelLink> {
+    Json(panel.links.fresh())
 }
 
 #[derive(Debug, Deserialize)]

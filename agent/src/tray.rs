@@ -38,9 +38,9 @@ const CLICKS: usize = 8;
 /// # Errors
 /// It has no panel.
 pub async fn show_the_one_that_runs(given: &Given) -> Result<(), Failure> {
-    let agent = RunningAgent::find(given)?;
+    let link = RunningAgent::find(given)?.panel_link().await?;
     tracing::info!("An agent runs here already, opening its settings");
-    desktop::open(agent.panel_url());
+    desktop::open(link);
     Ok(())
 }
 

@@ -31,6 +31,8 @@ pub(super) enum Refusal {
     Host,
     /// The token is missing or of another launch.
     Token,
+    /// The link that was opened has been used, or is too old.
+    Ticket,
     /// Another page has sent it.
     Origin,
 }

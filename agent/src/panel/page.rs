@@ -39,7 +39,15 @@ pub(super) fn refused(refusal: Refusal) -> Markup {
         Refusal::Token => (
             "This page opens by its link",
             "Choose “Open this machine's settings” in the tray, or run ollama-agent panel on this \
-             machine and open the link that it prints. Links of an earlier start no longer open it.",
+             machine and open the link that it prints. What an earlier start of the agent has opened \
+             is closed.",
+        ),
+        Refusal::Ticket => (
+            "This link opens nothing any more",
+            "A link opens this page once, within a minute after it was made. For another one choose \
+             “Open this machine's settings” in the tray, or run ollama-agent panel on this machine and \
+             open the link that it prints. If this one was new and nobody has used it here, another \
+             user of this machine may have: then restart the agent.",
         ),
         Refusal::Origin => (
             "Another page has sent you here",

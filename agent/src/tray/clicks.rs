@@ -23,7 +23,7 @@ pub(super) async fn perform(
                 let coordinator = control.status().borrow().coordinator.clone();
                 open(coordinator.map(|url| url.to_string()));
             }
-            Action::OpenSettings => open(control.panel_url()),
+            Action::OpenSettings => open(control.panel_link()),
             Action::Pause(length) => tell(control.pause(length)),
             Action::Resume => tell(control.resume()),
             Action::CopyDiagnostics => {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::process::Child;
 
 use crate::support::coordinator::FakeCoordinator;
-use crate::support::panel::{Browser, panel_of, send};
+use crate::support::panel::{Browser, panel_of, send, ticket};
 use crate::support::process::{command, ended, messages};
 use crate::support::runtime::FakeRuntime;
 use crate::support::server::Reserved;
@@ -221,7 +221,7 @@ async fn strangers_get_nothing(
     for (method, path) in [
         (Method::GET, "/"),
         (Method::GET, "/status"),
-        (Method::GET, "/?token=0123456789abcdef"),
+        (Method::POST, "/ticket"),
         (Method::POST, "/settings"),
         (Method::POST, "/pause"),
     ] {
@@ -275,6 +275,45 @@ async fn every_answer_forbids_to_be_kept_framed_or_read_elsewhere() {
     }
 }
 
+#[tokio::test]
+async fn link_opens_the_panel_once_and_leads_to_an_address_that_holds_nothing() {
+    let state_dir = tempfile::tempdir().unwrap();
+    let _agent = start(state_dir.path(), &[]);
+    let file = panel_of(state_dir.path()).await;
+    let link = ticket(&file).await;
+    let secret = link.rsplit('/').next().unwrap();
+
+    let opened = send(&file, (Method::GET, &link), &[], "").await;
+    let again = send(&file, (Method::GET, &link), &[], "").await;
+
+    assert_eq!(opened.status, StatusCode::SEE_OTHER);
+    let address = opened.header(LOCATION).unwrap();
+    assert!(!address.contains(secret), "{address}");
+    assert!(!address.contains(&file.token), "{address}");
+    assert_eq!(again.status, StatusCode::GONE);
+    assert_eq!(again.header(SET_COOKIE), None);
+    assert!(again.text.contains("ollama-agent panel"), "{}", again.text);
+    let bearer = format!("Bearer {secret}");
+    let headers = [(AUTHORIZATION, &*bearer)];
+    let page = send(&file, (Method::GET, "/status"), &headers, "").await;
+    assert_eq!(page.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn token_of_programs_opens_no_link() {
+    let state_dir = tempfile::tempdir().unwrap();
+    let _agent = start(state_dir.path(), &[]);
+    let file = panel_of(state_dir.path()).await;
+
+    for path in ["/open/", "/?token=", "/?ticket="] {
+        let path = format!("{path}{}", file.token);
+        let page = send(&file, (Method::GET, &path), &[], "").await;
+
+        assert!(page.status.is_client_error(), "{path}");
+        assert_eq!(page.header(SET_COOKIE), None);
+    }
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn address_of_the_panel_is_for_the_owner_and_goes_with_the_agent() {
@@ -293,7 +332,9 @@ async fn address_of_the_panel_is_for_the_owner_and_goes_with_the_agent() {
     let output = ended(agent).await;
 
     assert_eq!(mode, 0o600);
-    assert_eq!(String::from_utf8(link.stdout).unwrap().trim(), file.link());
+    let link = String::from_utf8(link.stdout).unwrap();
+    assert!(link.starts_with(&format!("{}/open/", file.url)), "{link}");
+    assert!(!link.contains(&file.token), "{link}");
     assert!(output.status.success(), "{}", messages(&output));
     assert!(!path.exists());
     assert!(!messages(&output).contains(&file.token));

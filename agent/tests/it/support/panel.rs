@@ -4,12 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::header::{CONTENT_TYPE, COOKIE, HOST, LOCATION, ORIGIN, SET_COOKIE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, LOCATION, ORIGIN, SET_COOKIE};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use ollama_agent::panel::PanelFile;
+use serde_json::Value;
 
 use super::DEADLINE;
 
@@ -68,6 +69,15 @@ pub(crate) async fn send(
     }
 }
 
+/// Returns the path of a link that opens the panel once.
+pub(crate) async fn ticket(file: &PanelFile) -> String {
+    let bearer = format!("Bearer {}", file.token);
+    let headers = [(AUTHORIZATION, &*bearer)];
+    let made = send(file, (Method::POST, "/ticket"), &headers, "").await;
+    let link: Value = serde_json::from_str(&made.text).unwrap();
+    link["url"].as_str().unwrap().replacen(&file.url, "", 1)
+}
+
 /// A browser that was opened by the panel's link.
 #[derive(Debug)]
 pub(crate) struct Browser {
@@ -77,8 +87,7 @@ pub(crate) struct Browser {
 
 impl Browser {
     pub(crate) async fn open(file: PanelFile) -> Self {
-        let path = file.link().replacen(&file.url, "", 1);
-        let opened = send(&file, (Method::GET, &path), &[], "").await;
+        let opened = send(&file, (Method::GET, &ticket(&file).await), &[], "").await;
         assert_eq!(opened.status, StatusCode::SEE_OTHER);
         assert_eq!(opened.header(LOCATION), Some("/"));
         let cookie = opened.header(SET_COOKIE).unwrap();

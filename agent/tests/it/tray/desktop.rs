@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use ollama_agent::panel::PanelFile;
 use ollama_coordinator_common::base_url::BaseUrl;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -176,6 +177,12 @@ impl Desktop {
             .stderr(self.log())
             .spawn()
             .unwrap()
+    }
+
+    /// Returns what the agent left for programs.
+    pub(crate) fn panel(&self) -> PanelFile {
+        let file = PanelFile::read(&self.home.path().join("state"));
+        file.unwrap().expect("the agent has a panel")
     }
 
     fn program(&self, program: &str) -> Command {
