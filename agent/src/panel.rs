@@ -17,21 +17,20 @@ use std::time::Duration;
 
 use axum::extract::{Path, Query, Request, State};
 use axum::middleware::{self, Next};
-use axum::response::{Html, IntoResponse as _, Redirect, Response};
+use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use axum::{Extension, Form, Json, Router};
+use axum::{Form, Json, Router};
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, SET_COOKIE,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderName, HeaderValue, StatusCode};
 use ollama_coordinator_common::duration;
-use ollama_coordinator_common::secret::AgentSecret;
 use ollama_coordinator_common::tasks::{OnExit, Tasks};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 
-use self::access::{Access, Caller, Refusal};
+use self::access::{Access, Refusal};
 pub use self::address::PanelFile;
 use self::form::{Action, Sent};
 use self::settings::{Saved, SettingsDesk};
@@ -62,8 +61,6 @@ struct Panel(Arc<Shared>);
 struct Shared {
     access: Access,
     links: PanelLinks,
-    /// What the browser gets for a ticket.
-    cookie: String,
     control: Control,
     desk: SettingsDesk,
 }
@@ -81,10 +78,10 @@ pub(crate) async fn start(port: u16, given: Given, control: &Control, tasks: &Ta
     let Ok(SocketAddr::V4(addr)) = listener.local_addr() else {
         return;
     };
-    let token = AgentSecret::generate();
+    let access = Access::new(addr.port());
     let file = PanelFile {
         url: format!("http://{addr}"),
-        token: token.expose().to_owned(),
+        token: access.token().expose().to_owned(),
         pid: std::process::id(),
     };
     if let Err(error) = file.leave(control.state_dir()) {
@@ -96,9 +93,7 @@ pub(crate) async fn start(port: u16, given: Given, control: &Control, tasks: &Ta
     );
     let links = PanelLinks::new(file.url);
     control.set_panel(Some(links.clone()));
-    let access = Access::new(addr.port(), &token);
     let panel = Panel(Arc::new(Shared {
-        cookie: access.cookie(&file.token),
         access,
         links,
         control: control.clone(),
@@ -136,15 +131,21 @@ async fn bind(port: u16) -> io::Result<TcpListener> {
 }
 
 fn router(panel: Panel) -> Router {
-    let guarded = Router::new()
-        .route("/", get(show))
-        .route("/settings", post(submit))
+    let pages = Router::new()
+        .route("/p/{page}/", get(show))
+        .route("/p/{page}/settings", post(submit))
+        .route("/p/{page}/pause", post(pause_here))
+        .route("/p/{page}/resume", post(resume_here))
+        .layer(middleware::from_fn_with_state(panel.clone(), admit_browser));
+    let programs = Router::new()
         .route("/status", get(tell))
         .route("/pause", post(pause))
         .route("/resume", post(resume))
         .route("/ticket", post(make_link))
-        .layer(middleware::from_fn_with_state(panel.clone(), admit));
+        .layer(middleware::from_fn_with_state(panel.clone(), admit_program));
     Router::new()
+        .route("/", get(async || refused(Refusal::Secret)))
+        .route("/open/{ticket}", get(open))
         .route(
             "/panel.css",
             get(async || asset("text/css", include_str!("panel/panel.css"))),
@@ -153,8 +154,8 @@ fn router(panel: Panel) -> Router {
             "/panel.js",
             get(async || asset("text/javascript", include_str!("panel/panel.js"))),
         )
-        .route("/open/{ticket}", get(open))
-        .merge(guarded)
+        .merge(pages)
+        .merge(programs)
         .fallback(async || StatusCode::NOT_FOUND)
         .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
         .layer(middleware::from_fn_with_state(panel.clone(), protect))
@@ -194,23 +195,38 @@ async fn protect(State(Panel(panel)): State<Panel>, request: Request, next: Next
     response
 }
 
-/// Trades a ticket for the cookie, and leads on to an address that holds nothing.
+/// Trades a ticket for the cookie, and leads on to the page.
 async fn open(State(Panel(panel)): State<Panel>, Path(ticket): Path<String>) -> Response {
     if panel.links.spend(&ticket) {
-        let cookie = [(SET_COOKIE, &*panel.cookie)];
-        (cookie, Redirect::to("/")).into_response()
+        let cookie = [(SET_COOKIE, panel.access.cookie())];
+        (cookie, Redirect::to(&panel.access.page())).into_response()
     } else {
         refused(Refusal::Ticket)
     }
 }
 
-/// Lets callers through that have shown the token.
-async fn admit(State(Panel(panel)): State<Panel>, mut request: Request, next: Next) -> Response {
-    match panel.access.admit(request.method(), request.headers()) {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
+/// Lets the panel's own page through.
+async fn admit_browser(
+    State(Panel(panel)): State<Panel>,
+    Path(page): Path<String>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (method, headers) = (request.method(), request.headers());
+    match panel.access.admit_browser(&page, method, headers) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refused(refusal),
+    }
+}
+
+/// Lets programs of the same user through.
+async fn admit_program(
+    State(Panel(panel)): State<Panel>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match panel.access.admit_program(request.headers()) {
+        Ok(()) => next.run(request).await,
         Err(refusal) => refused(refusal),
     }
 }
@@ -218,7 +234,7 @@ async fn admit(State(Panel(panel)): State<Panel>, mut request: Request, next: Ne
 fn refused(refusal: Refusal) -> Response {
     let status = match refusal {
         Refusal::Host => StatusCode::MISDIRECTED_REQUEST,
-        Refusal::Token => StatusCode::UNAUTHORIZED,
+        Refusal::Secret => StatusCode::UNAUTHORIZED,
         Refusal::Ticket => StatusCode::GONE,
         Refusal::Origin => StatusCode::FORBIDDEN,
     };
@@ -246,9 +262,9 @@ async fn submit(State(Panel(panel)): State<Panel>, Form(sent): Form<Sent>) -> Re
                 panel.control.apply(*config);
                 // The page then says how it is, whether or not that was in time.
                 drop(tokio::time::timeout(SETTLED_WITHIN, panel.control.settled()).await);
-                Redirect::to("/?saved=1").into_response()
+                Redirect::to("./?saved=1").into_response()
             }
-            Ok(Saved::Same) => Redirect::to("/?saved=1").into_response(),
+            Ok(Saved::Same) => Redirect::to("./?saved=1").into_response(),
             Err(form) => panel.page(StatusCode::UNPROCESSABLE_ENTITY, form, None),
         },
     }
@@ -267,26 +283,37 @@ struct Length {
     r#for: Option<String>,
 }
 
-async fn pause(
-    State(Panel(panel)): State<Panel>,
-    Extension(caller): Extension<Caller>,
-    Query(length): Query<Length>,
-) -> Response {
-    let length = length.r#for.map(|text| duration::parse(&text)).transpose();
-    let length: Option<Duration> = match length {
-        Ok(length) => length,
-        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
-    };
-    panel
-        .steer(caller, move |control| control.pause(length))
-        .await
+async fn pause(panel: State<Panel>, length: Query<Length>) -> Result<Json<StatusView>, Failed> {
+    let State(Panel(panel)) = panel;
+    panel.pause(&length).await?;
+    Ok(Json(panel.status()))
 }
 
-async fn resume(
-    State(Panel(panel)): State<Panel>,
-    Extension(caller): Extension<Caller>,
-) -> Response {
-    panel.steer(caller, Control::resume).await
+async fn pause_here(panel: State<Panel>, length: Query<Length>) -> Result<Redirect, Failed> {
+    let State(Panel(panel)) = panel;
+    panel.pause(&length).await?;
+    Ok(Redirect::to("./"))
+}
+
+async fn resume(State(Panel(panel)): State<Panel>) -> Result<Json<StatusView>, Failed> {
+    panel.steer(Control::resume).await?;
+    Ok(Json(panel.status()))
+}
+
+async fn resume_here(State(Panel(panel)): State<Panel>) -> Result<Redirect, Failed> {
+    panel.steer(Control::resume).await?;
+    Ok(Redirect::to("./"))
+}
+
+/// Why nothing was changed, as it is answered.
+#[derive(Debug)]
+struct Failed(StatusCode, String);
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        let Self(status, detail) = self;
+        (status, detail).into_response()
+    }
 }
 
 impl Shared {
@@ -305,24 +332,26 @@ impl Shared {
         (status, Html(page.into_string())).into_response()
     }
 
+    async fn pause(&self, Length { r#for }: &Length) -> Result<(), Failed> {
+        let length = r#for.as_deref().map(duration::parse).transpose();
+        let length = length.map_err(|error| Failed(StatusCode::BAD_REQUEST, error.to_string()))?;
+        self.steer(move |control| control.pause(length)).await
+    }
+
     /// Steers the agent, off the thread that carries requests because a file is written.
     async fn steer(
         &self,
-        caller: Caller,
         how: impl FnOnce(&Control) -> Result<(), PauseError> + Send + 'static,
-    ) -> Response {
+    ) -> Result<(), Failed> {
         let control = self.control.clone();
         let done = tokio::task::spawn_blocking(move || how(&control)).await;
-        match (done.expect("writing a file does not panic"), caller) {
-            (Ok(()), Caller::Browser) => Redirect::to("/").into_response(),
-            (Ok(()), Caller::Command) => Json(self.status()).into_response(),
-            (Err(error), _) => {
-                let status = match error {
-                    PauseError::TooLong => StatusCode::BAD_REQUEST,
-                    PauseError::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-                };
-                (status, error_chain(&error)).into_response()
-            }
-        }
+        let done = done.expect("writing a file does not panic");
+        done.map_err(|error| {
+            let status = match error {
+                PauseError::TooLong => StatusCode::BAD_REQUEST,
+                PauseError::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            Failed(status, error_chain(&error))
+        })
     }
 }

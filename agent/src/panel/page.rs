@@ -36,7 +36,7 @@ pub(super) fn panel(status: &AgentStatus, form: &Form, notice: Option<&Notice>) 
 /// Returns the page for somebody who may not see the other one.
 pub(super) fn refused(refusal: Refusal) -> Markup {
     let (title, detail) = match refusal {
-        Refusal::Token => (
+        Refusal::Secret => (
             "This page opens by its link",
             "Choose “Open this machine's settings” in the tray, or run ollama-agent panel on this \
              machine and open the link that it prints. What an earlier start of the agent has opened \
@@ -108,11 +108,11 @@ fn pause_buttons(status: &AgentStatus) -> Markup {
     html! {
         div.buttons {
             @if status.paused.is_some() {
-                form method="post" action="/resume" { button.primary { "Resume sharing" } }
+                form method="post" action="resume" { button.primary { "Resume sharing" } }
             } @else if status.coordinator.is_some() {
-                form method="post" action="/pause?for=30m" { button { "Pause 30 minutes" } }
-                form method="post" action="/pause?for=1h" { button { "Pause 1 hour" } }
-                form method="post" action="/pause" { button { "Pause until I resume" } }
+                form method="post" action="pause?for=30m" { button { "Pause 30 minutes" } }
+                form method="post" action="pause?for=1h" { button { "Pause 1 hour" } }
+                form method="post" action="pause" { button { "Pause until I resume" } }
             }
         }
     }
@@ -134,7 +134,7 @@ fn settings_section(status: &AgentStatus, form: &Form, notice: Option<&Notice>) 
             @if let Some(error) = &form.error {
                 p.notice.bad role="alert" { (error) }
             }
-            form method="post" action="/settings" {
+            form method="post" action="settings" {
                 @for field in &form.fields {
                     (input(field))
                     @if let (Setting::Coordinator, Some(Notice::Tried(checks))) = (field.setting, notice) {

@@ -82,6 +82,7 @@ pub(crate) async fn ticket(file: &PanelFile) -> String {
 #[derive(Debug)]
 pub(crate) struct Browser {
     file: PanelFile,
+    page: String,
     cookie: String,
 }
 
@@ -89,19 +90,29 @@ impl Browser {
     pub(crate) async fn open(file: PanelFile) -> Self {
         let opened = send(&file, (Method::GET, &ticket(&file).await), &[], "").await;
         assert_eq!(opened.status, StatusCode::SEE_OTHER);
-        assert_eq!(opened.header(LOCATION), Some("/"));
+        let page = opened.header(LOCATION).unwrap().to_owned();
         let cookie = opened.header(SET_COOKIE).unwrap();
         let cookie = cookie.split(';').next().unwrap().to_owned();
-        Self { file, cookie }
+        Self { file, page, cookie }
     }
 
     pub(crate) fn cookie(&self) -> &str {
         &self.cookie
     }
 
+    /// Returns the path of the page, which ends with a slash.
+    pub(crate) fn page(&self) -> &str {
+        &self.page
+    }
+
+    /// Asks for the page itself, or for what is at a path below it.
     pub(crate) async fn get(&self, path: &str) -> Page {
-        let headers = [(COOKIE, &*self.cookie)];
-        send(&self.file, (Method::GET, path), &headers, "").await
+        let (headers, path) = ([(COOKIE, &*self.cookie)], self.below(path));
+        send(&self.file, (Method::GET, &path), &headers, "").await
+    }
+
+    fn below(&self, path: &str) -> String {
+        format!("{}{path}", self.page)
     }
 
     pub(crate) async fn submit(&self, path: &str, form: &str) -> Page {
@@ -110,7 +121,13 @@ impl Browser {
             (ORIGIN, &*self.file.url),
             (CONTENT_TYPE, "application/x-www-form-urlencoded"),
         ];
-        send(&self.file, (Method::POST, path), &headers, form).await
+        send(
+            &self.file,
+            (Method::POST, &self.below(path)),
+            &headers,
+            form,
+        )
+        .await
     }
 
     pub(crate) fn host(&self) -> (http::HeaderName, &str) {
