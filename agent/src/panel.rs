@@ -33,7 +33,7 @@ use tokio::net::TcpListener;
 use self::access::{Access, Refusal};
 pub use self::address::PanelFile;
 use self::form::{Action, Sent};
-use self::settings::{Saved, SettingsDesk};
+use self::settings::SettingsDesk;
 pub(crate) use self::ticket::{PanelLink, PanelLinks};
 use crate::config::Given;
 use crate::control::Control;
@@ -97,7 +97,7 @@ pub(crate) async fn start(port: u16, given: Given, control: &Control, tasks: &Ta
         access,
         links,
         control: control.clone(),
-        desk: SettingsDesk::new(given),
+        desk: SettingsDesk::new(given, control.clone()),
     }));
     let (stop, control) = (tasks.token().clone(), control.clone());
     tasks.spawn("panel", OnExit::Log, async move {
@@ -258,13 +258,11 @@ async fn submit(State(Panel(panel)): State<Panel>, Form(sent): Form<Sent>) -> Re
             panel.page(StatusCode::OK, form, checks.map(page::Notice::Tried))
         }
         Action::Save => match panel.desk.save(sent).await {
-            Ok(Saved::Changed(config)) => {
-                panel.control.apply(*config);
+            Ok(()) => {
                 // The page then says how it is, whether or not that was in time.
                 drop(tokio::time::timeout(SETTLED_WITHIN, panel.control.settled()).await);
                 Redirect::to("./?saved=1").into_response()
             }
-            Ok(Saved::Same) => Redirect::to("./?saved=1").into_response(),
             Err(form) => panel.page(StatusCode::UNPROCESSABLE_ENTITY, form, None),
         },
     }

@@ -119,16 +119,22 @@ fn pause_buttons(status: &AgentStatus) -> Markup {
 }
 
 fn settings_section(status: &AgentStatus, form: &Form, notice: Option<&Notice>) -> Markup {
+    let pending = form.pending.iter().copied();
+    let (by_start, by_save): (Vec<_>, Vec<_>) = pending.partition(|it| it.needs_a_start());
     html! {
         section.card aria-labelledby="settings" {
             h2 #settings { "Settings" }
             @if let Some(Notice::Saved) = notice {
-                p.notice.good role="status" {
-                    @if status.is_outdated {
-                        "Saved. The settings are about to be in force."
-                    } @else {
-                        "Saved. The settings are in force."
-                    }
+                (saved(status.is_outdated || !by_save.is_empty() || form.error.is_some()))
+            }
+            @if !by_save.is_empty() {
+                p.notice role="status" {
+                    "Changed elsewhere, and not in force: " (listed(&by_save)) ". Save applies it."
+                }
+            }
+            @if !by_start.is_empty() {
+                p.notice role="status" {
+                    "In force with the next start of the agent only: " (listed(&by_start)) "."
                 }
             }
             @if let Some(error) = &form.error {
@@ -157,6 +163,23 @@ fn settings_section(status: &AgentStatus, form: &Form, notice: Option<&Notice>) 
             }
         }
     }
+}
+
+fn saved(is_pending: bool) -> Markup {
+    html! {
+        p.notice.good role="status" {
+            @if is_pending {
+                "Saved. The settings are not in force yet."
+            } @else {
+                "Saved. The settings are in force."
+            }
+        }
+    }
+}
+
+fn listed(settings: &[Setting]) -> String {
+    let labels: Vec<&str> = settings.iter().map(|it| words(*it).label).collect();
+    labels.join(", ")
 }
 
 fn input(field: &Field) -> Markup {

@@ -79,6 +79,42 @@ async fn saved_coordinator_is_moved_to_without_a_restart_and_the_old_one_hears_g
 }
 
 #[tokio::test]
+async fn file_that_was_edited_by_hand_is_not_in_force_until_it_is_saved() {
+    let (mut first, mut second) = (FakeCoordinator::start(), FakeCoordinator::start());
+    let state_dir = tempfile::tempdir().unwrap();
+    let path = state_dir.path().join("settings.toml");
+    std::fs::write(&path, format!("coordinator = \"{}\"\n", first.url())).unwrap();
+    let _agent = start(state_dir.path(), &[]);
+    first.wait_for(|log| !log.heartbeats().is_empty()).await;
+    let browser = Browser::open(panel_of(state_dir.path()).await).await;
+    let in_force = browser.get("").await.text;
+    let edited = format!(
+        "coordinator = \"{}\"\nlog_format = \"json\"\n",
+        second.url()
+    );
+    std::fs::write(&path, edited).unwrap();
+
+    let before = browser.get("?saved=1").await.text;
+    let form = format!("action=save&coordinator={}", second.url());
+    let saved = browser.submit("settings", &form).await;
+
+    assert!(!in_force.contains("not in force"), "{in_force}");
+    for expected in [
+        "not in force: Coordinator.",
+        "next start of the agent only: log_format.",
+        "Saved. The settings are not in force yet.",
+        &format!("<dd>{}</dd>", first.url()),
+    ] {
+        assert!(before.contains(expected), "{expected}: {before}");
+    }
+    assert_eq!(saved.header(LOCATION), Some("./?saved=1"));
+    second.wait_for(|log| !log.heartbeats().is_empty()).await;
+    let after = browser.get("?saved=1").await.text;
+    assert!(after.contains("The settings are in force."), "{after}");
+    assert!(!after.contains("not in force"), "{after}");
+}
+
+#[tokio::test]
 async fn connection_test_names_the_first_broken_layer_and_keeps_nothing() {
     let coordinator = FakeCoordinator::start();
     let runtime = FakeRuntime::start(&[]);
