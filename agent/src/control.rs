@@ -53,20 +53,21 @@ impl Control {
     }
 
     /// Stops taking requests, for a time or until somebody resumes; those that run may finish. It
-    /// writes a small file, so that a restart changes nothing.
+    /// writes a small file, so that a restart changes nothing; meanwhile everything else goes on.
     ///
     /// # Errors
     /// It cannot be kept, or is too long; nothing has changed.
-    pub fn pause(&self, length: Option<Duration>) -> Result<(), PauseError> {
-        self.set_pause(Some(Pause::lasting(length, SystemTime::now())?))
+    pub async fn pause(&self, length: Option<Duration>) -> Result<(), PauseError> {
+        let pause = Pause::lasting(length, SystemTime::now())?;
+        self.aside(move |control| control.keep(Some(pause))).await
     }
 
     /// Takes requests again.
     ///
     /// # Errors
     /// The pause that is kept cannot be removed; nothing has changed.
-    pub fn resume(&self) -> Result<(), PauseError> {
-        self.set_pause(None)
+    pub async fn resume(&self) -> Result<(), PauseError> {
+        self.aside(|control| control.keep(None)).await
     }
 
     /// Goes on with other settings, as the same agent; what runs goes on until it ends. The state
@@ -137,7 +138,7 @@ impl Control {
             let pause = *pauses.borrow_and_update();
             let left = pause.and_then(|pause| pause.left(SystemTime::now()));
             if left.is_some_and(|left| left.is_zero()) {
-                self.end(pause);
+                self.aside(move |control| control.end(pause)).await;
                 continue;
             }
             let wait = left.map_or(Duration::MAX, |left| left.min(CLOCK_PERIOD));
@@ -146,6 +147,13 @@ impl Control {
                 return;
             }
         }
+    }
+
+    /// Does what waits for the disk, off the thread that carries requests.
+    async fn aside<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> T + Send + 'static) -> T {
+        let control = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(&control)).await;
+        done.expect("keeping a pause does not panic")
     }
 
     /// A file that stays says when the pause ended: it does no harm.
@@ -160,7 +168,7 @@ impl Control {
         self.publish(None);
     }
 
-    fn set_pause(&self, pause: Option<Pause>) -> Result<(), PauseError> {
+    fn keep(&self, pause: Option<Pause>) -> Result<(), PauseError> {
         let _kept = self.0.keeping.lock();
         Pause::keep(pause, &self.0.state_dir)?;
         self.publish(pause);
@@ -182,5 +190,34 @@ impl Control {
             status.paused = pause;
             is_other
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use ollama_coordinator_common::base_url::BaseUrl;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn disk_that_takes_its_time_holds_up_nothing_else() {
+        let state_dir = tempfile::tempdir().unwrap();
+        let url = |text| BaseUrl::parse(text, 1).unwrap();
+        let (coordinator, runtime) = (url("127.0.0.1:1"), url("127.0.0.1:2"));
+        let config = Config::new(coordinator, runtime, state_dir.path().to_owned());
+        let control = Control::new(config, None, Shutdown::default());
+        let mut pausing = std::pin::pin!(control.pause(None));
+
+        let is_waiting = {
+            let _busy = control.0.keeping.lock();
+            let mut context = Context::from_waker(Waker::noop());
+            pausing.as_mut().poll(&mut context).is_pending()
+        };
+        pausing.await.unwrap();
+
+        assert!(is_waiting);
+        assert!(control.status().borrow().paused.is_some());
     }
 }

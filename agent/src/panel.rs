@@ -294,18 +294,28 @@ async fn pause_here(panel: State<Panel>, length: Query<Length>) -> Result<Redire
 }
 
 async fn resume(State(Panel(panel)): State<Panel>) -> Result<Json<StatusView>, Failed> {
-    panel.steer(Control::resume).await?;
+    panel.control.resume().await?;
     Ok(Json(panel.status()))
 }
 
 async fn resume_here(State(Panel(panel)): State<Panel>) -> Result<Redirect, Failed> {
-    panel.steer(Control::resume).await?;
+    panel.control.resume().await?;
     Ok(Redirect::to("./"))
 }
 
 /// Why nothing was changed, as it is answered.
 #[derive(Debug)]
 struct Failed(StatusCode, String);
+
+impl From<PauseError> for Failed {
+    fn from(error: PauseError) -> Self {
+        let status = match error {
+            PauseError::TooLong => StatusCode::BAD_REQUEST,
+            PauseError::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self(status, error_chain(&error))
+    }
+}
 
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
@@ -333,23 +343,6 @@ impl Shared {
     async fn pause(&self, Length { r#for }: &Length) -> Result<(), Failed> {
         let length = r#for.as_deref().map(duration::parse).transpose();
         let length = length.map_err(|error| Failed(StatusCode::BAD_REQUEST, error.to_string()))?;
-        self.steer(move |control| control.pause(length)).await
-    }
-
-    /// Steers the agent, off the thread that carries requests because a file is written.
-    async fn steer(
-        &self,
-        how: impl FnOnce(&Control) -> Result<(), PauseError> + Send + 'static,
-    ) -> Result<(), Failed> {
-        let control = self.control.clone();
-        let done = tokio::task::spawn_blocking(move || how(&control)).await;
-        let done = done.expect("writing a file does not panic");
-        done.map_err(|error| {
-            let status = match error {
-                PauseError::TooLong => StatusCode::BAD_REQUEST,
-                PauseError::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-            };
-            Failed(status, error_chain(&error))
-        })
+        Ok(self.control.pause(length).await?)
     }
 }
