@@ -155,12 +155,15 @@ impl Desktop {
     /// Waits until the agent's icon is in the tray.
     pub(crate) async fn item(&self, agent: &Child) -> Item {
         let bus = self.connect().await;
-        let name = format!("org.kde.StatusNotifierItem-{}-1", agent.id().unwrap());
-        eventually("the agent's icon", async || {
+        let names = format!("org.kde.StatusNotifierItem-{}-", agent.id().unwrap());
+        let name = eventually("the agent's icon", async || {
             let tray = proxy(&bus, WATCHER, "/StatusNotifierWatcher", WATCHER).await;
             let items = tray.get_property("RegisteredStatusNotifierItems").await;
             let items: Vec<String> = items.unwrap_or_default();
-            items.iter().any(|item| item.contains(&name)).then_some(())
+            let mut parts = items.iter().flat_map(|item| item.split('/'));
+            parts
+                .find(|part| part.starts_with(&names))
+                .map(str::to_owned)
         })
         .await;
         Item::new(bus, name)
