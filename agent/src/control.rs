@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::panel::PanelLinks;
+use crate::panel::{Opener, PanelLinks};
 use crate::pause::{Pause, PauseError};
 use crate::status::AgentStatus;
 
@@ -101,10 +101,11 @@ impl Control {
         self.0.shutdown.trigger();
     }
 
-    /// Returns a link that opens the settings panel, once and soon; `None`: there is no panel.
+    /// Returns a link for the desktop to open the settings panel, once and soon; `None`: there is no
+    /// panel.
     pub fn panel_link(&self) -> Option<String> {
         let panel = self.0.panel.borrow();
-        panel.as_ref().map(|links| links.fresh().url)
+        panel.as_ref().map(|links| links.fresh(Opener::Own).url)
     }
 
     pub(crate) fn set_panel(&self, panel: Option<PanelLinks>) {

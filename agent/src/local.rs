@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::commands::Failure;
 use crate::config::{ConfigError, Given};
-use crate::panel::{PanelFile, PanelLink};
+use crate::panel::{Opener, PanelFile, PanelLink};
 use crate::status::view::StatusView;
 
 const TIMEOUTS: HttpTimeouts = HttpTimeouts {
@@ -50,8 +50,12 @@ impl RunningAgent {
     ///
     /// # Errors
     /// As [`Self::status`].
-    pub async fn panel_link(&mut self) -> Result<String, LocalError> {
-        let link: PanelLink = self.ask(Method::POST, "/ticket").await?;
+    pub(crate) async fn panel_link(&mut self, opener: Opener) -> Result<String, LocalError> {
+        let path = match opener {
+            Opener::Own => "/ticket?for=own",
+            Opener::Anybody => "/ticket?for=anybody",
+        };
+        let link: PanelLink = self.ask(Method::POST, path).await?;
         Ok(link.url)
     }
 

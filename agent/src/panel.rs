@@ -13,7 +13,7 @@ mod ticket;
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use self::access::Access;
 pub use self::address::PanelFile;
 use self::settings::SettingsDesk;
-pub(crate) use self::ticket::{PanelLink, PanelLinks};
+pub(crate) use self::ticket::{Opener, PanelLink, PanelLinks};
 use crate::config::Given;
 use crate::control::Control;
 
@@ -36,6 +36,7 @@ struct Panel(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    addr: SocketAddrV4,
     access: Access,
     links: PanelLinks,
     control: Control,
@@ -71,6 +72,7 @@ pub(crate) async fn start(port: u16, given: Given, control: &Control, tasks: &Ta
     let links = PanelLinks::new(file.url);
     control.set_panel(Some(links.clone()));
     let panel = Panel(Arc::new(Shared {
+        addr,
         access,
         links,
         control: control.clone(),
@@ -78,7 +80,8 @@ pub(crate) async fn start(port: u16, given: Given, control: &Control, tasks: &Ta
     }));
     let (stop, control) = (tasks.token().clone(), control.clone());
     tasks.spawn("panel", OnExit::Log, async move {
-        let serving = axum::serve(listener, routes::router(panel))
+        let answers = routes::router(panel).into_make_service_with_connect_info::<SocketAddr>();
+        let serving = axum::serve(listener, answers)
             .with_graceful_shutdown(stop.clone().cancelled_owned())
             .into_future();
         // An open page must not hold up the exit.

@@ -21,6 +21,7 @@ use crate::commands::Failure;
 use crate::config::{Config, Given};
 use crate::control::Control;
 use crate::local::RunningAgent;
+use crate::panel::Opener;
 use crate::platform;
 
 pub use self::condition::Condition;
@@ -38,7 +39,7 @@ const CLICKS: usize = 8;
 /// # Errors
 /// It has no panel.
 pub async fn show_the_one_that_runs(given: &Given) -> Result<(), Failure> {
-    let link = RunningAgent::find(given)?.panel_link().await?;
+    let link = RunningAgent::find(given)?.panel_link(Opener::Own).await?;
     tracing::info!("An agent runs here already, opening its settings");
     desktop::open(link);
     Ok(())

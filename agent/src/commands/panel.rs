@@ -5,6 +5,7 @@ use clap::Args;
 use super::{Failure, print};
 use crate::config::Given;
 use crate::local::RunningAgent;
+use crate::panel::Opener;
 
 /// Nothing to choose.
 #[derive(Debug, Args)]
@@ -16,5 +17,5 @@ pub struct PanelArgs {}
 /// No agent runs here, or it has no panel.
 pub async fn run(_args: &PanelArgs, given: &Given) -> Result<(), Failure> {
     let mut agent = RunningAgent::find(given)?;
-    print(&format!("{}\n", agent.panel_link().await?))
+    print(&format!("{}\n", agent.panel_link(Opener::Anybody).await?))
 }

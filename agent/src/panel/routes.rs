@@ -1,8 +1,9 @@
 //! What is answered where, and to whom: the page's routes, and those of programs.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
@@ -19,9 +20,10 @@ use super::access::Refusal;
 use super::form::{Action, Sent};
 use super::page::{self, Notice};
 use super::settings::Form as SettingsForm;
-use super::{Panel, PanelLink, Shared};
+use super::{Opener, Panel, PanelLink, Shared};
 use crate::error_chain;
 use crate::pause::PauseError;
+use crate::platform;
 use crate::status::view::StatusView;
 
 /// Nothing is loaded from anywhere else, nothing runs that is not a file of the panel, and no page
@@ -100,8 +102,12 @@ async fn protect(State(Panel(panel)): State<Panel>, request: Request, next: Next
 }
 
 /// Trades a ticket for the cookie, and leads on to the page.
-async fn open(State(Panel(panel)): State<Panel>, Path(ticket): Path<String>) -> Response {
-    if panel.links.spend(&ticket) {
+async fn open(
+    State(Panel(panel)): State<Panel>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(ticket): Path<String>,
+) -> Response {
+    if panel.links.spend(&ticket, panel.opener_at(peer).await) {
         let cookie = [(SET_COOKIE, panel.access.cookie())];
         (cookie, Redirect::to(&panel.access.page())).into_response()
     } else {
@@ -176,8 +182,17 @@ async fn tell(State(Panel(panel)): State<Panel>) -> Json<StatusView> {
     Json(panel.status())
 }
 
-async fn make_link(State(Panel(panel)): State<Panel>) -> Json<PanelLink> {
-    Json(panel.links.fresh())
+#[derive(Debug, Deserialize)]
+struct Wanted {
+    #[serde(rename = "for")]
+    opener: Opener,
+}
+
+async fn make_link(
+    State(Panel(panel)): State<Panel>,
+    Query(Wanted { opener }): Query<Wanted>,
+) -> Json<PanelLink> {
+    Json(panel.links.fresh(opener))
 }
 
 #[derive(Debug, Deserialize)]
@@ -231,6 +246,19 @@ impl IntoResponse for Failed {
 impl Shared {
     fn status(&self) -> StatusView {
         StatusView::from(&*self.control.status().borrow())
+    }
+
+    async fn opener_at(&self, peer: SocketAddr) -> Opener {
+        let (SocketAddr::V4(peer), own) = (peer, self.addr) else {
+            return Opener::Anybody;
+        };
+        let asking = move || platform::is_of_another_user(peer, own);
+        let asked = tokio::task::spawn_blocking(asking).await;
+        if asked.expect("reading a list does not panic") {
+            Opener::Anybody
+        } else {
+            Opener::Own
+        }
     }
 
     fn page(&self, status: StatusCode, form: SettingsForm, notice: Option<Notice>) -> Response {

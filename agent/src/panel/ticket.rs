@@ -21,6 +21,16 @@ pub(crate) struct PanelLinks {
     tickets: Arc<Mutex<Tickets>>,
 }
 
+/// Who opens a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Opener {
+    /// A browser of the agent's own user: the desktop is given it, where others see it.
+    Own,
+    /// Whoever has it: it was shown to somebody who asked for it.
+    Anybody,
+}
+
 /// A link that opens the panel, once and soon.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct PanelLink {
@@ -38,38 +48,54 @@ impl PanelLinks {
     }
 
     /// Returns a link that has not been used.
-    pub(crate) fn fresh(&self) -> PanelLink {
+    pub(crate) fn fresh(&self, opener: Opener) -> PanelLink {
         let ticket = AgentSecret::generate();
-        self.tickets.lock().issue(&ticket, Instant::now());
+        let now = Instant::now();
+        self.tickets.lock().issue(&ticket, opener, now);
         let url = format!("{}/open/{}", self.url, ticket.expose());
         PanelLink { url }
     }
 
-    /// Returns whether a ticket is good, which it is once.
-    pub(super) fn spend(&self, ticket: &str) -> bool {
-        self.tickets.lock().spend(ticket, Instant::now())
+    /// Returns whether a ticket is good for who shows it, which it is once.
+    pub(super) fn spend(&self, ticket: &str, shown_by: Opener) -> bool {
+        let now = Instant::now();
+        self.tickets.lock().spend(ticket, shown_by, now)
     }
 }
 
 /// The tickets that have not been used, oldest first. Pure.
 #[derive(Debug, Default)]
-struct Tickets(VecDeque<(SecretHash, Instant)>);
+struct Tickets(VecDeque<Ticket>);
+
+#[derive(Debug)]
+struct Ticket {
+    hash: SecretHash,
+    opener: Opener,
+    until: Instant,
+}
 
 impl Tickets {
-    fn issue(&mut self, ticket: &AgentSecret, now: Instant) {
+    fn issue(&mut self, ticket: &AgentSecret, opener: Opener, now: Instant) {
         if self.0.len() >= MOST {
             self.0.pop_front();
         }
-        self.0.push_back((ticket.hash(), now + GOOD_FOR));
+        self.0.push_back(Ticket {
+            hash: ticket.hash(),
+            opener,
+            until: now + GOOD_FOR,
+        });
     }
 
-    fn spend(&mut self, ticket: &str, now: Instant) -> bool {
-        self.0.retain(|(_, until)| now < *until);
+    fn spend(&mut self, ticket: &str, shown_by: Opener, now: Instant) -> bool {
+        self.0.retain(|ticket| now < ticket.until);
         let Ok(ticket) = ticket.parse::<AgentSecret>() else {
             return false;
         };
         let hash = ticket.hash();
-        let place = self.0.iter().position(|(known, _)| *known == hash);
+        let is_good = |known: &Ticket| {
+            known.hash == hash && (shown_by == Opener::Own || known.opener == Opener::Anybody)
+        };
+        let place = self.0.iter().position(is_good);
         place.is_some_and(|place| self.0.remove(place).is_some())
     }
 }
@@ -83,30 +109,46 @@ mod tests {
         let (now, mut tickets) = (Instant::now(), Tickets::default());
         let issued = [(); 3].map(|()| AgentSecret::generate());
         for ticket in &issued {
-            tickets.issue(ticket, now);
+            tickets.issue(ticket, Opener::Anybody, now);
         }
         let [soon, last_moment, late] = issued;
 
-        assert!(tickets.spend(soon.expose(), now));
-        assert!(!tickets.spend(soon.expose(), now));
+        assert!(tickets.spend(soon.expose(), Opener::Own, now));
+        assert!(!tickets.spend(soon.expose(), Opener::Own, now));
         let end = now + GOOD_FOR;
-        assert!(tickets.spend(last_moment.expose(), end - Duration::from_millis(1)));
-        assert!(!tickets.spend(late.expose(), end));
-        assert!(!tickets.spend("", now));
-        assert!(!tickets.spend(AgentSecret::generate().expose(), now));
+        assert!(tickets.spend(
+            last_moment.expose(),
+            Opener::Own,
+            end - Duration::from_millis(1)
+        ));
+        assert!(!tickets.spend(late.expose(), Opener::Own, end));
+        let unknown = AgentSecret::generate();
+        for ticket in ["", unknown.expose()] {
+            assert!(!tickets.spend(ticket, Opener::Own, now));
+        }
+    }
+
+    #[test]
+    fn ticket_for_the_own_user_is_neither_good_for_others_nor_lost_by_their_tries() {
+        let (now, mut tickets) = (Instant::now(), Tickets::default());
+        let ticket = AgentSecret::generate();
+        tickets.issue(&ticket, Opener::Own, now);
+
+        assert!(!tickets.spend(ticket.expose(), Opener::Anybody, now));
+        assert!(tickets.spend(ticket.expose(), Opener::Own, now));
     }
 
     #[test]
     fn no_number_of_links_takes_more_room() {
         let (now, mut tickets) = (Instant::now(), Tickets::default());
         let first = AgentSecret::generate();
-        tickets.issue(&first, now);
+        tickets.issue(&first, Opener::Anybody, now);
 
         for _ in 0..MOST {
-            tickets.issue(&AgentSecret::generate(), now);
+            tickets.issue(&AgentSecret::generate(), Opener::Anybody, now);
         }
 
         assert_eq!(tickets.0.len(), MOST);
-        assert!(!tickets.spend(first.expose(), now));
+        assert!(!tickets.spend(first.expose(), Opener::Own, now));
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::process::Child;
 
 use crate::support::coordinator::FakeCoordinator;
-use crate::support::panel::{Browser, panel_of, send, ticket};
+use crate::support::panel::{Browser, panel_of, send, ticket, ticket_for};
 use crate::support::process::{command, ended, messages};
 use crate::support::runtime::FakeRuntime;
 use crate::support::server::Reserved;
@@ -392,6 +392,51 @@ async fn link_opens_the_panel_once_and_leads_to_an_address_that_holds_nothing() 
     let headers = [(AUTHORIZATION, &*bearer)];
     let page = send(&file, (Method::GET, "/status"), &headers, "").await;
     assert_eq!(page.status, StatusCode::UNAUTHORIZED);
+}
+
+/// Who sees a link among the arguments of a program can be faster than that program.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn link_that_the_desktop_is_given_opens_nothing_for_another_user() {
+    const NOBODY: u32 = 65_534;
+    let state_dir = tempfile::tempdir().unwrap();
+    let _agent = start(state_dir.path(), &[]);
+    let file = panel_of(state_dir.path()).await;
+    let ask_as_another = async |link: &str| {
+        let (host, port) = file
+            .url
+            .trim_start_matches("http://")
+            .split_once(':')
+            .unwrap();
+        let script = format!(
+            "exec 3<>/dev/tcp/{host}/{port}; \
+             printf 'GET {link} HTTP/1.1\\r\\nHost: {host}:{port}\\r\\nConnection: close\\r\\n\\r\\n' >&3; cat <&3"
+        );
+        let mut shell = tokio::process::Command::new("/bin/bash");
+        let asked = shell
+            .args(["-c", &script])
+            .uid(NOBODY)
+            .current_dir("/")
+            .output()
+            .await;
+        asked.map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let link = ticket_for(&file, "own").await;
+    let Ok(answer) = ask_as_another(&link).await else {
+        // Only root starts programs as another user.
+        return;
+    };
+    let shown = ticket(&file).await;
+
+    let opened_by_both = ask_as_another(&shown).await.unwrap();
+    let opened = send(&file, (Method::GET, &link), &[], "").await;
+
+    assert!(answer.starts_with("HTTP/1.1 410"), "{answer}");
+    assert!(
+        opened_by_both.starts_with("HTTP/1.1 303"),
+        "{opened_by_both}"
+    );
+    assert_eq!(opened.status, StatusCode::SEE_OTHER);
 }
 
 #[tokio::test]

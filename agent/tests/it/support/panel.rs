@@ -71,9 +71,14 @@ pub(crate) async fn send(
 
 /// Returns the path of a link that opens the panel once.
 pub(crate) async fn ticket(file: &PanelFile) -> String {
+    ticket_for(file, "anybody").await
+}
+
+pub(crate) async fn ticket_for(file: &PanelFile, opener: &str) -> String {
     let bearer = format!("Bearer {}", file.token);
     let headers = [(AUTHORIZATION, &*bearer)];
-    let made = send(file, (Method::POST, "/ticket"), &headers, "").await;
+    let path = format!("/ticket?for={opener}");
+    let made = send(file, (Method::POST, &path), &headers, "").await;
     let link: Value = serde_json::from_str(&made.text).unwrap();
     link["url"].as_str().unwrap().replacen(&file.url, "", 1)
 }
