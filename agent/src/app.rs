@@ -1,7 +1,8 @@
 //! The only wiring: lock the state directory, and keep an [`engine`] running with the settings that
-//! are wanted. Other settings end it in order and start another.
+//! are wanted. Other settings start another one, while the one before finishes what runs in it.
 
 mod engine;
+mod engines;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -10,7 +11,8 @@ use ollama_coordinator_common::shutdown::Shutdown;
 use ollama_coordinator_common::tasks::{OnExit, Tasks};
 use tokio::runtime::Runtime;
 
-use self::engine::{run_engine, spawn};
+use self::engine::spawn;
+use self::engines::Engines;
 use crate::config::{Config, Given, Panel};
 use crate::control::Control;
 use crate::identity::IdentityError;
@@ -119,28 +121,21 @@ fn tell(config: &Config) {
 async fn supervise(control: &Control) -> Result<(), AgentError> {
     let shutdown = control.shutdown();
     let mut wanted = control.wanted();
+    let mut engines = Engines::default();
     loop {
         let config = wanted.borrow_and_update().clone();
-        let stop = Shutdown::default();
-        let mut engine = std::pin::pin!(run_engine(&config, control, stop.clone()));
+        let engine = engines.start(config, control);
         tokio::select! {
             biased;
-            ended = engine.as_mut() => return ended,
-            () = shutdown.stopping() => {}
-            _ = wanted.changed() => tracing::info!("Settings changed, starting anew with them"),
-        }
-        stop.trigger();
-        let ended = tokio::select! {
-            biased;
-            ended = engine.as_mut() => ended,
-            () = shutdown.forced() => {
-                stop.trigger();
-                engine.await
+            ended = engines.end_of(&engine) => return ended,
+            () = shutdown.stopping() => {
+                engine.leave();
+                return engines.all_end(&engine).await;
             }
-        };
-        if ended.is_err() || shutdown.is_stopping() {
-            return ended;
+            _ = wanted.changed() => tracing::info!("Settings changed, going on with them"),
         }
+        let coordinator = wanted.borrow().coordinator.clone();
+        engine.make_way_for(coordinator).await;
     }
 }
 

@@ -24,7 +24,7 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Find out what keeps this machine from serving; changes nothing
     Doctor(Box<doctor::DoctorArgs>),
-    /// Print the URL of the settings panel of the agent that runs here
+    /// Print a link that opens the settings panel of this machine once, within a minute
     Panel(panel::PanelArgs),
     /// Take no requests here, for a while or until `resume`
     Pause(pause::PauseArgs),

@@ -105,6 +105,26 @@ impl Config {
         })
     }
 
+    /// Returns what it says, as one place could have said it.
+    pub fn settings(&self) -> Args {
+        Args {
+            coordinator: self.coordinator.clone(),
+            runtime: Some(self.runtime.clone()),
+            advertise: match self.link {
+                Link::Direct { advertised } => advertised,
+                Link::Tunnel => None,
+            },
+            state_dir: Some(self.state_dir.clone()),
+            machine_name: Some(self.machine_name.clone()),
+            capacity: self.capacity,
+            register_retry_interval: Some(self.register_retry_interval),
+            register_max_attempts: Some(self.register_max_attempts),
+            heartbeat_interval: self.heartbeat_interval,
+            log_format: Some(self.log_format),
+            panel: Some(self.panel),
+        }
+    }
+
     /// Makes a configuration with the defaults of every optional setting, without looking at the
     /// environment.
     pub fn new(coordinator: BaseUrl, runtime: BaseUrl, state_dir: PathBuf) -> Self {

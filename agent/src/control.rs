@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::panel::{Opener, PanelLinks};
 use crate::pause::{Pause, PauseError};
 use crate::status::AgentStatus;
 
@@ -25,7 +26,7 @@ struct Shared {
     status: watch::Sender<AgentStatus>,
     pause: watch::Sender<Option<Pause>>,
     wanted: watch::Sender<Config>,
-    panel_url: watch::Sender<Option<String>>,
+    panel: watch::Sender<Option<PanelLinks>>,
     shutdown: Shutdown,
     /// Held while a pause is written, so that file and memory end up the same.
     keeping: Mutex<()>,
@@ -40,7 +41,7 @@ impl Control {
             status: watch::Sender::new(status),
             pause: watch::Sender::new(pause),
             wanted: watch::Sender::new(config),
-            panel_url: watch::Sender::new(None),
+            panel: watch::Sender::new(None),
             shutdown,
             keeping: Mutex::new(()),
         }))
@@ -52,29 +53,47 @@ impl Control {
     }
 
     /// Stops taking requests, for a time or until somebody resumes; those that run may finish. It
-    /// writes a small file, so that a restart changes nothing.
+    /// writes a small file, so that a restart changes nothing; meanwhile everything else goes on.
     ///
     /// # Errors
     /// It cannot be kept, or is too long; nothing has changed.
-    pub fn pause(&self, length: Option<Duration>) -> Result<(), PauseError> {
-        self.set_pause(Some(Pause::lasting(length, SystemTime::now())?))
+    pub async fn pause(&self, length: Option<Duration>) -> Result<(), PauseError> {
+        let pause = Pause::lasting(length, SystemTime::now())?;
+        self.aside(move |control| control.keep(Some(pause))).await
     }
 
     /// Takes requests again.
     ///
     /// # Errors
     /// The pause that is kept cannot be removed; nothing has changed.
-    pub fn resume(&self) -> Result<(), PauseError> {
-        self.set_pause(None)
+    pub async fn resume(&self) -> Result<(), PauseError> {
+        self.aside(|control| control.keep(None)).await
     }
 
-    /// Goes on with other settings: what runs is finished first, the identity stays. The state
-    /// directory and the panel stay where they are until the process starts anew.
+    /// Goes on with other settings, as the same agent; what runs goes on until it ends. The state
+    /// directory, the panel and the log stay as they are until the process starts anew.
     pub fn apply(&self, config: Config) {
-        self.0.wanted.send_replace(Config {
-            state_dir: self.0.state_dir.clone(),
+        let wanted = self.0.wanted.borrow().clone();
+        let config = Config {
+            state_dir: wanted.state_dir.clone(),
+            panel: wanted.panel,
+            log_format: wanted.log_format,
             ..config
-        });
+        };
+        if config.settings() == wanted.settings() {
+            return;
+        }
+        // In this order: the engine that takes them over says so.
+        let status = &self.0.status;
+        status.send_modify(|status| status.is_outdated = true);
+        self.0.wanted.send_replace(config);
+    }
+
+    /// Waits until the settings that were applied last are in force.
+    pub(crate) async fn settled(&self) {
+        let mut status = self.status();
+        let settled = status.wait_for(|status| !status.is_outdated).await;
+        settled.expect("this handle keeps the status");
     }
 
     /// Ends the agent: what runs is finished, and goodbye is said. Asked twice, at once.
@@ -82,13 +101,15 @@ impl Control {
         self.0.shutdown.trigger();
     }
 
-    /// Returns the URL that opens the settings panel, once there is one.
-    pub fn panel_url(&self) -> Option<String> {
-        self.0.panel_url.borrow().clone()
+    /// Returns a link for the desktop to open the settings panel, once and soon; `None`: there is no
+    /// panel.
+    pub fn panel_link(&self) -> Option<String> {
+        let panel = self.0.panel.borrow();
+        panel.as_ref().map(|links| links.fresh(Opener::Own).url)
     }
 
-    pub(crate) fn set_panel_url(&self, url: Option<String>) {
-        self.0.panel_url.send_replace(url);
+    pub(crate) fn set_panel(&self, panel: Option<PanelLinks>) {
+        self.0.panel.send_replace(panel);
     }
 
     pub(crate) fn state_dir(&self) -> &Path {
@@ -118,7 +139,7 @@ impl Control {
             let pause = *pauses.borrow_and_update();
             let left = pause.and_then(|pause| pause.left(SystemTime::now()));
             if left.is_some_and(|left| left.is_zero()) {
-                self.end(pause);
+                self.aside(move |control| control.end(pause)).await;
                 continue;
             }
             let wait = left.map_or(Duration::MAX, |left| left.min(CLOCK_PERIOD));
@@ -127,6 +148,13 @@ impl Control {
                 return;
             }
         }
+    }
+
+    /// Does what waits for the disk, off the thread that carries requests.
+    async fn aside<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> T + Send + 'static) -> T {
+        let control = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(&control)).await;
+        done.expect("keeping a pause does not panic")
     }
 
     /// A file that stays says when the pause ended: it does no harm.
@@ -141,7 +169,7 @@ impl Control {
         self.publish(None);
     }
 
-    fn set_pause(&self, pause: Option<Pause>) -> Result<(), PauseError> {
+    fn keep(&self, pause: Option<Pause>) -> Result<(), PauseError> {
         let _kept = self.0.keeping.lock();
         Pause::keep(pause, &self.0.state_dir)?;
         self.publish(pause);
@@ -163,5 +191,34 @@ impl Control {
             status.paused = pause;
             is_other
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use ollama_coordinator_common::base_url::BaseUrl;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn disk_that_takes_its_time_holds_up_nothing_else() {
+        let state_dir = tempfile::tempdir().unwrap();
+        let url = |text| BaseUrl::parse(text, 1).unwrap();
+        let (coordinator, runtime) = (url("127.0.0.1:1"), url("127.0.0.1:2"));
+        let config = Config::new(coordinator, runtime, state_dir.path().to_owned());
+        let control = Control::new(config, None, Shutdown::default());
+        let mut pausing = std::pin::pin!(control.pause(None));
+
+        let is_waiting = {
+            let _busy = control.0.keeping.lock();
+            let mut context = Context::from_waker(Waker::noop());
+            pausing.as_mut().poll(&mut context).is_pending()
+        };
+        pausing.await.unwrap();
+
+        assert!(is_waiting);
+        assert!(control.status().borrow().paused.is_some());
     }
 }

@@ -9,11 +9,12 @@ use http::Method;
 use ollama_coordinator_common::base_url::{BaseUrl, InvalidBaseUrl};
 use ollama_coordinator_common::http::{HttpClient, HttpError, HttpResponse, HttpTimeouts};
 use ollama_coordinator_common::service::installed::{Activity, Installed, Owner};
+use serde::de::DeserializeOwned;
 
 use crate::commands::Failure;
 use crate::config::{ConfigError, Given, Origin, Resolved, Setting};
 use crate::instance::{Instance, Use};
-use crate::panel::PanelFile;
+use crate::panel::{Opener, PanelFile, PanelLink};
 use crate::service;
 use crate::status::view::StatusView;
 
@@ -141,9 +142,17 @@ impl RunningAgent {
         Ok(Self { client, file })
     }
 
-    /// Returns the URL that opens the settings panel.
-    pub fn panel_url(&self) -> String {
-        self.file.link()
+    /// Returns a link that opens the settings panel, once and soon.
+    ///
+    /// # Errors
+    /// As [`Self::status`].
+    pub(crate) async fn panel_link(&mut self, opener: Opener) -> Result<String, LocalError> {
+        let path = match opener {
+            Opener::Own => "/ticket?for=own",
+            Opener::Anybody => "/ticket?for=anybody",
+        };
+        let link: PanelLink = self.ask(Method::POST, path).await?;
+        Ok(link.url)
     }
 
     /// Returns how it is.
@@ -174,7 +183,11 @@ impl RunningAgent {
         self.ask(Method::POST, "/resume").await
     }
 
-    async fn ask(&mut self, method: Method, path: &str) -> Result<StatusView, LocalError> {
+    async fn ask<T: DeserializeOwned>(
+        &mut self,
+        method: Method,
+        path: &str,
+    ) -> Result<T, LocalError> {
         let bearer = Some(self.file.token.as_str());
         let answer = self.client.send(method, path, bearer, Bytes::new()).await;
         let answer = answer.map_err(|source| LocalError::Silent {
@@ -182,8 +195,7 @@ impl RunningAgent {
             source,
         })?;
         if answer.status.is_success() {
-            let status = answer.json();
-            return status.map_err(|source| LocalError::Silent {
+            return answer.json().map_err(|source| LocalError::Silent {
                 url: self.file.url.clone(),
                 source,
             });

@@ -3,52 +3,32 @@
 
 mod access;
 mod address;
+mod findings;
 mod form;
 mod page;
+mod routes;
 mod settings;
 mod summary;
+mod ticket;
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Query, Request, State};
-use axum::middleware::{self, Next};
-use axum::response::{Html, IntoResponse as _, Redirect, Response};
-use axum::routing::{get, post};
-use axum::{Extension, Form, Json, Router};
-use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, SET_COOKIE,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
-};
-use http::{HeaderName, HeaderValue, StatusCode};
-use ollama_coordinator_common::duration;
-use ollama_coordinator_common::secret::AgentSecret;
 use ollama_coordinator_common::tasks::{OnExit, Tasks};
-use serde::Deserialize;
 use tokio::net::TcpListener;
 
-use self::access::{Access, Caller, Refusal};
+use self::access::Access;
 pub use self::address::PanelFile;
-use self::form::{Action, Sent};
-use self::settings::{Saved, SettingsDesk};
+use self::settings::SettingsDesk;
+pub(crate) use self::ticket::{Opener, PanelLink, PanelLinks};
 use crate::config::Given;
 use crate::control::Control;
-use crate::error_chain;
-use crate::pause::PauseError;
-use crate::status::view::StatusView;
 
-/// Nothing is loaded from anywhere else, nothing runs that is not a file of the panel, and no page
-/// may frame it.
-const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
-                      connect-src 'self'; form-action 'self'; base-uri 'none'; \
-                      frame-ancestors 'none'";
 /// How long answers may take that are under way at the end.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
-/// The largest form, with room.
-const LARGEST_BODY: usize = 64 * 1024;
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -56,7 +36,9 @@ struct Panel(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    addr: SocketAddrV4,
     access: Access,
+    links: PanelLinks,
     control: Control,
     desk: SettingsDesk,
 }
@@ -74,10 +56,10 @@ pub(crate) async fn start(port: u16, given: Given, control: &Control, tasks: &Ta
     let Ok(SocketAddr::V4(addr)) = listener.local_addr() else {
         return;
     };
-    let token = AgentSecret::generate();
+    let access = Access::new(addr.port());
     let file = PanelFile {
         url: format!("http://{addr}"),
-        token: token.expose().to_owned(),
+        token: access.token().expose().to_owned(),
         pid: std::process::id(),
     };
     if let Err(error) = file.leave(control.state_dir()) {
@@ -87,15 +69,19 @@ pub(crate) async fn start(port: u16, given: Given, control: &Control, tasks: &Ta
         panel.url = file.url,
         "Settings panel is up; `ollama-agent panel` prints the link that opens it"
     );
-    control.set_panel_url(Some(file.link()));
+    let links = PanelLinks::new(file.url);
+    control.set_panel(Some(links.clone()));
     let panel = Panel(Arc::new(Shared {
-        access: Access::new(addr.port(), &token),
+        addr,
+        access,
+        links,
         control: control.clone(),
-        desk: SettingsDesk::new(given),
+        desk: SettingsDesk::new(given, control.clone()),
     }));
     let (stop, control) = (tasks.token().clone(), control.clone());
     tasks.spawn("panel", OnExit::Log, async move {
-        let serving = axum::serve(listener, router(panel))
+        let answers = routes::router(panel).into_make_service_with_connect_info::<SocketAddr>();
+        let serving = axum::serve(listener, answers)
             .with_graceful_shutdown(stop.clone().cancelled_owned())
             .into_future();
         // An open page must not hold up the exit.
@@ -107,7 +93,7 @@ pub(crate) async fn start(port: u16, given: Given, control: &Control, tasks: &Ta
             ended = serving => drop(ended),
             () = late => {}
         }
-        control.set_panel_url(None);
+        control.set_panel(None);
         PanelFile::remove(control.state_dir());
         Ok::<_, Infallible>(())
     });
@@ -121,197 +107,5 @@ async fn bind(port: u16) -> io::Result<TcpListener> {
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await
         }
         bound => bound,
-    }
-}
-
-fn router(panel: Panel) -> Router {
-    let guarded = Router::new()
-        .route("/", get(show))
-        .route("/settings", post(submit))
-        .route("/status", get(tell))
-        .route("/pause", post(pause))
-        .route("/resume", post(resume))
-        .layer(middleware::from_fn_with_state(panel.clone(), admit));
-    Router::new()
-        .route(
-            "/panel.css",
-            get(async || asset("text/css", include_str!("panel/panel.css"))),
-        )
-        .route(
-            "/panel.js",
-            get(async || asset("text/javascript", include_str!("panel/panel.js"))),
-        )
-        .merge(guarded)
-        .fallback(async || StatusCode::NOT_FOUND)
-        .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
-        .layer(middleware::from_fn_with_state(panel.clone(), protect))
-        .with_state(panel)
-}
-
-fn asset(kind: &'static str, text: &'static str) -> Response {
-    ([(CONTENT_TYPE, kind)], text).into_response()
-}
-
-/// Answers only under this machine's own names, and has nothing kept, framed or read elsewhere.
-async fn protect(State(Panel(panel)): State<Panel>, request: Request, next: Next) -> Response {
-    let mut response = match panel.access.check_host(request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refused(refusal),
-    };
-    let headers = [
-        (CACHE_CONTROL, "no-store"),
-        (CONTENT_SECURITY_POLICY, POLICY),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (X_FRAME_OPTIONS, "DENY"),
-        (REFERRER_POLICY, "same-origin"),
-        (
-            HeaderName::from_static("cross-origin-resource-policy"),
-            "same-origin",
-        ),
-        (
-            HeaderName::from_static("cross-origin-opener-policy"),
-            "same-origin",
-        ),
-    ];
-    for (name, value) in headers {
-        response
-            .headers_mut()
-            .insert(name, HeaderValue::from_static(value));
-    }
-    response
-}
-
-#[derive(Debug, Deserialize)]
-struct Opening {
-    token: Option<String>,
-}
-
-/// Lets callers through that have shown the token, and trades the one in a link for a cookie.
-async fn admit(
-    State(Panel(panel)): State<Panel>,
-    Query(Opening { token }): Query<Opening>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    if let Some(token) = token.filter(|_| request.uri().path() == "/") {
-        return match panel.access.check_token(&token) {
-            Ok(()) => {
-                let cookie = [(SET_COOKIE, panel.access.cookie(&token))];
-                (cookie, Redirect::to("/")).into_response()
-            }
-            Err(refusal) => refused(refusal),
-        };
-    }
-    match panel.access.admit(request.method(), request.headers()) {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
-        Err(refusal) => refused(refusal),
-    }
-}
-
-fn refused(refusal: Refusal) -> Response {
-    let status = match refusal {
-        Refusal::Host => StatusCode::MISDIRECTED_REQUEST,
-        Refusal::Token => StatusCode::UNAUTHORIZED,
-        Refusal::Origin => StatusCode::FORBIDDEN,
-    };
-    (status, Html(page::refused(refusal).into_string())).into_response()
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Shows {
-    saved: Option<String>,
-}
-
-async fn show(State(Panel(panel)): State<Panel>, Query(shows): Query<Shows>) -> Response {
-    let notice = shows.saved.is_some().then_some(page::Notice::Saved);
-    panel.page(StatusCode::OK, panel.desk.form().await, notice)
-}
-
-async fn submit(State(Panel(panel)): State<Panel>, Form(sent): Form<Sent>) -> Response {
-    match sent.action {
-        Action::Test => {
-            let (form, checks) = panel.desk.test(&sent).await;
-            panel.page(StatusCode::OK, form, checks.map(page::Notice::Tried))
-        }
-        Action::Save => match panel.desk.save(sent).await {
-            Ok(Saved::Changed(config)) => {
-                panel.control.apply(*config);
-                Redirect::to("/?saved=1").into_response()
-            }
-            Ok(Saved::Same) => Redirect::to("/?saved=1").into_response(),
-            Err(form) => panel.page(StatusCode::UNPROCESSABLE_ENTITY, form, None),
-        },
-    }
-}
-
-async fn tell(State(Panel(panel)): State<Panel>) -> Json<StatusView> {
-    Json(panel.status())
-}
-
-#[derive(Debug, Deserialize)]
-struct Length {
-    r#for: Option<String>,
-}
-
-async fn pause(
-    State(Panel(panel)): State<Panel>,
-    Extension(caller): Extension<Caller>,
-    Query(length): Query<Length>,
-) -> Response {
-    let length = length.r#for.map(|text| duration::parse(&text)).transpose();
-    let length: Option<Duration> = match length {
-        Ok(length) => length,
-        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
-    };
-    panel
-        .steer(caller, move |control| control.pause(length))
-        .await
-}
-
-async fn resume(
-    State(Panel(panel)): State<Panel>,
-    Extension(caller): Extension<Caller>,
-) -> Response {
-    panel.steer(caller, Control::resume).await
-}
-
-impl Shared {
-    fn status(&self) -> StatusView {
-        StatusView::from(&*self.control.status().borrow())
-    }
-
-    fn page(
-        &self,
-        status: StatusCode,
-        form: settings::Form,
-        notice: Option<page::Notice>,
-    ) -> Response {
-        let shown = self.control.status().borrow().clone();
-        let page = page::panel(&shown, &form, notice.as_ref());
-        (status, Html(page.into_string())).into_response()
-    }
-
-    /// Steers the agent, off the thread that carries requests because a file is written.
-    async fn steer(
-        &self,
-        caller: Caller,
-        how: impl FnOnce(&Control) -> Result<(), PauseError> + Send + 'static,
-    ) -> Response {
-        let control = self.control.clone();
-        let done = tokio::task::spawn_blocking(move || how(&control)).await;
-        match (done.expect("writing a file does not panic"), caller) {
-            (Ok(()), Caller::Browser) => Redirect::to("/").into_response(),
-            (Ok(()), Caller::Command) => Json(self.status()).into_response(),
-            (Err(error), _) => {
-                let status = match error {
-                    PauseError::TooLong => StatusCode::BAD_REQUEST,
-                    PauseError::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-                };
-                (status, error_chain(&error)).into_response()
-            }
-        }
     }
 }

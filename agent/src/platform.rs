@@ -16,6 +16,10 @@ mod autostart_text;
 mod linux;
 #[cfg(all(unix, not(target_os = "linux")))]
 mod macos;
+#[cfg(target_os = "linux")]
+mod sockets_linux;
+#[cfg(not(target_os = "linux"))]
+mod sockets_unlisted;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
@@ -29,6 +33,10 @@ pub(crate) use self::linux::{
 pub(crate) use self::macos::{
     clipboards, graphics_cards, keep_little_unsent, ollama_service_host, opener, service_entries,
 };
+#[cfg(target_os = "linux")]
+pub(crate) use self::sockets_linux::is_of_another_user;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use self::sockets_unlisted::is_of_another_user;
 #[cfg(unix)]
 pub(crate) use self::unix::{
     clipboard_bytes, create_private_dir, leave_console, make_private, output,

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::config::Timing;
 use crate::error_chain;
-use crate::status::AgentStatus;
+use crate::status::writer::StatusWriter;
 
 /// A busy machine may answer one look too late; only the next one in a row counts.
 const TIMEOUTS_TOLERATED: u32 = 1;
@@ -38,7 +38,7 @@ pub(crate) async fn watch_runtime(
     (runtime, slots): (BaseUrl, Slots),
     timing: Timing,
     reports: watch::Sender<Option<RuntimeReport>>,
-    status: watch::Sender<AgentStatus>,
+    status: StatusWriter,
 ) {
     let timeouts = HttpTimeouts {
         connect: timing.probe_answer,
@@ -57,7 +57,7 @@ pub(crate) async fn watch_runtime(
         let is_running = sight.report.status == RuntimeStatus::Running;
         let error = error.filter(|_| !is_running);
         publish(&reports, &sight.report);
-        status.send_if_modified(|status| {
+        status.write(|status| {
             let before = status.runtime.clone();
             status.runtime.report = Some(sight.report.clone());
             status.runtime.error = error;

@@ -16,11 +16,11 @@ use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::protocol::pause::Paused;
 use ollama_coordinator_common::protocol::runtime::RuntimeReport;
 use ollama_coordinator_common::protocol::system::Metrics;
-use ollama_coordinator_common::shutdown::Shutdown;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use self::clock::Clocks;
 use self::conversation::{Beat, Conversation, News};
@@ -32,7 +32,8 @@ use crate::config::Config;
 use crate::coordinator::CoordinatorError;
 use crate::identity::Identity;
 use crate::pause::Pause;
-use crate::status::{AgentStatus, Phase};
+use crate::status::Phase;
+use crate::status::writer::StatusWriter;
 use crate::tunnel::Standing;
 
 /// How often the clocks are compared while there is nothing else to do.
@@ -55,9 +56,9 @@ pub(crate) struct Sources {
     /// Where the session says to the tunnel how it stands.
     pub(crate) standing: watch::Sender<Option<Standing>>,
     /// Where the session says how it is.
-    pub(crate) status: watch::Sender<AgentStatus>,
-    /// When to stop.
-    pub(crate) shutdown: Shutdown,
+    pub(crate) status: StatusWriter,
+    /// When to say goodbye.
+    pub(crate) leave: CancellationToken,
 }
 
 /// Registers and stays registered until asked to stop.
@@ -99,17 +100,17 @@ impl SessionLoop {
         }
     }
 
-    /// Runs until the operator stops the agent or the attempts are used up.
+    /// Runs until it is to leave or the attempts are used up.
     pub(crate) async fn run(mut self) -> Result<(), AgentError> {
-        let shutdown = self.sources.shutdown.clone();
+        let leave = self.sources.leave.clone();
         tokio::select! {
             biased;
-            () = shutdown.stopping() => {}
+            () = leave.cancelled() => {}
             () = self.look_around() => {}
         }
         let mut rng = SmallRng::from_os_rng();
         let mut session = Session::Unregistered(Joining::start(Instant::now(), LeaseHeld::No));
-        let mut event = if shutdown.is_stopping() {
+        let mut event = if leave.is_cancelled() {
             Event::StopRequested
         } else {
             Event::Due
@@ -134,7 +135,7 @@ impl SessionLoop {
                 Action::Register(_) | Action::Heartbeat { .. } | Action::ReplaceIdentity => {
                     tokio::select! {
                         biased;
-                        () = shutdown.stopping() => {
+                        () = leave.cancelled() => {
                             // The answer to the abandoned message must not be taken for another's.
                             self.conversation.disconnect();
                             Event::StopRequested
@@ -248,14 +249,14 @@ impl SessionLoop {
 
     /// Waits until `at`, or until something happens that cannot wait.
     async fn wait(&mut self, at: Instant, session: &Session) -> Event {
-        let shutdown = self.sources.shutdown.clone();
+        let leave = self.sources.leave.clone();
         let tells_news = matches!(session, Session::Registered(r) if r.failures == 0);
         let mut clocks = Clocks::now();
         loop {
             let wake = at.min(Instant::now() + CLOCK_PERIOD);
             tokio::select! {
                 biased;
-                () = shutdown.stopping() => return Event::StopRequested,
+                () = leave.cancelled() => return Event::StopRequested,
                 () = self.conversation.news(&mut self.sources.runtime), if tells_news => {
                     return Event::News;
                 }
@@ -303,7 +304,7 @@ impl SessionLoop {
         };
         let agent_id = Some(self.conversation.agent_id());
         let last_error = self.narrator.last_error();
-        self.sources.status.send_if_modified(|status| {
+        self.sources.status.write(|status| {
             let is_same = status.phase == phase
                 && status.agent_id == agent_id
                 && status.last_error.as_deref() == last_error;

@@ -1,6 +1,7 @@
 //! `AgentStatus`: the one value that everything which shows the agent reads, in a `watch`.
 
 pub mod view;
+pub(crate) mod writer;
 
 use ollama_coordinator_common::base_url::BaseUrl;
 use ollama_coordinator_common::id::AgentId;
@@ -19,6 +20,10 @@ pub struct AgentStatus {
     pub link: LinkStatus,
     /// Requests that the agent carries to the runtime now; those of a direct link it does not see.
     pub running: usize,
+    /// Requests that began before the settings were changed, and still run.
+    pub finishing: usize,
+    /// Other settings are wanted than those that are shown here.
+    pub is_outdated: bool,
     /// Whether its owner lets it take requests; `None`: it may.
     pub paused: Option<Pause>,
     /// Where the coordinator is; `None`: nobody has said it yet.
@@ -96,6 +101,8 @@ impl AgentStatus {
                 Link::Tunnel => LinkStatus::TunnelDown,
             },
             running: 0,
+            finishing: 0,
+            is_outdated: false,
             paused: None,
             coordinator: config.coordinator.clone(),
             agent_id: None,

@@ -21,6 +21,7 @@ use crate::commands::Failure;
 use crate::config::{Config, DEFAULT_PANEL_PORT, Given};
 use crate::control::Control;
 use crate::local::{LocalError, RunningAgent};
+use crate::panel::Opener;
 use crate::platform;
 
 pub use self::condition::Condition;
@@ -39,13 +40,13 @@ const CLICKS: usize = 8;
 /// # Errors
 /// It has no panel.
 pub async fn show_the_one_that_runs(given: &Given) -> Result<(), Failure> {
-    let url = match RunningAgent::find(given) {
-        Ok(agent) => agent.panel_url(),
+    let link = match RunningAgent::find(given) {
+        Ok(mut agent) => agent.panel_link(Opener::Own).await?,
         Err(LocalError::Closed { .. }) => format!("http://127.0.0.1:{DEFAULT_PANEL_PORT}/"),
         Err(error) => return Err(error.into()),
     };
     tracing::info!("An agent is here already, opening its settings");
-    desktop::open(url);
+    desktop::open(link);
     Ok(())
 }
 

@@ -29,7 +29,7 @@ use self::narrator::Narrator;
 use self::patience::{Patience, Pause, Renewal};
 use crate::config::Config;
 use crate::coordinator::CoordinatorError;
-use crate::status::AgentStatus;
+use crate::status::writer::StatusWriter;
 
 /// What the session has come to, as far as a tunnel needs it.
 #[derive(Debug, Clone)]
@@ -66,8 +66,8 @@ pub(crate) struct Ties {
     /// Where the session hears that it should renew at once.
     pub(crate) renewal: Arc<Notify>,
     /// Where the tunnel says how it is.
-    pub(crate) status: watch::Sender<AgentStatus>,
-    /// When not even running requests are waited for.
+    pub(crate) status: StatusWriter,
+    /// When the process ends, and running requests are waited for no longer than it takes a drain.
     pub(crate) shutdown: Shutdown,
 }
 
@@ -111,22 +111,25 @@ impl Keeper {
         }
     }
 
-    /// Keeps a tunnel until `stop`; then lets the running requests end.
-    pub(crate) async fn run(mut self, stop: CancellationToken) {
-        stop.run_until_cancelled(self.keep()).await;
+    /// Keeps a tunnel until it is to `retire`; then lets the running requests end, however long they
+    /// take while the process goes on.
+    pub(crate) async fn run(mut self, retire: CancellationToken) {
+        retire.run_until_cancelled(self.keep()).await;
         self.retire();
         self.narrator.retired(self.forward.running());
         let shutdown = self.ties.shutdown.clone();
         let connections = &mut self.connections;
-        let all_ended = async { while connections.join_next().await.is_some() {} };
+        let drained = async {
+            shutdown.stopping().await;
+            tokio::time::sleep(self.drain).await;
+        };
         tokio::select! {
             biased;
             () = shutdown.forced() => {}
-            ended = tokio::time::timeout(self.drain, all_ended) => {
-                if ended.is_err() {
-                    let running = self.forward.running();
-                    tracing::warn!(running, "Requests took too long to end and were cut");
-                }
+            () = async { while connections.join_next().await.is_some() {} } => {}
+            () = drained => {
+                let running = self.forward.running();
+                tracing::warn!(running, "Requests took too long to end and were cut");
             }
         }
         self.connections.shutdown().await;

@@ -44,7 +44,7 @@ describe.skipIf(!CHROMIUM)("the panel", () => {
   test("a machine is set up and moves to another coordinator without a restart", async () => {
     const [first, second] = [await Coordinator.start(stage), await Coordinator.start(stage)];
     const machine = await NewMachine.start(stage);
-    const { page, wrongs } = await openPage(await openBrowser(stage), machine.link);
+    const { page, wrongs } = await openPage(await openBrowser(stage), await machine.link());
     const url = page.getByRole("textbox", { name: "Coordinator" });
 
     await page.getByRole("heading", { name: "Not set up yet" }).waitFor();
@@ -73,15 +73,15 @@ describe.skipIf(!CHROMIUM)("the panel", () => {
       () => online(first),
       (seen) => seen.length === 0,
     );
-    expect(page.url()).not.toContain("token");
+    expect(new URL(page.url()).pathname).toMatch(/^\/p\/[0-9a-f]+\/$/);
     expect(wrongs).toEqual([]);
   });
 
   test("a pause is shown as it is, without a reload", async () => {
     const machine = await NewMachine.start(stage);
-    const { page, wrongs } = await openPage(await openBrowser(stage), machine.link);
+    const { page, wrongs } = await openPage(await openBrowser(stage), await machine.link());
     const other = await page.context().newPage();
-    await other.goto(`${machine.url}/`);
+    await other.goto(page.url());
     const isMarked = await mark(page);
     const coordinator = await Coordinator.start(stage);
     await other.getByRole("textbox", { name: "Coordinator" }).fill(coordinator.url);
@@ -100,10 +100,12 @@ describe.skipIf(!CHROMIUM)("the panel", () => {
     const machine = await NewMachine.start(stage);
     const browser = await openBrowser(stage, { javaScriptEnabled: false });
     const page = await browser.newPage();
-    await page.goto(machine.link);
+    await page.goto(await machine.link());
+    const opened = page.url();
 
     await page.getByRole("textbox", { name: "Coordinator" }).fill(coordinator.url);
     await page.getByRole("button", { name: "Save" }).click();
+    await page.getByText("The settings are in force.").waitFor();
     await page.getByRole("button", { name: "Pause until I resume" }).click();
 
     await page.getByRole("heading", { name: "Paused until you resume" }).waitFor();
@@ -111,14 +113,46 @@ describe.skipIf(!CHROMIUM)("the panel", () => {
       () => online(coordinator),
       (seen) => seen.length === 1,
     );
-    expect(page.url()).toBe(`${machine.url}/`);
+    expect(page.url()).toBe(opened);
   });
 
+  test("a link opens it once and is not kept in the history", async () => {
+    const machine = await NewMachine.start(stage);
+    const browser = await openBrowser(stage);
+    const page = await browser.newPage();
+    const link = await machine.link();
+    await page.goto(link);
+    await page.getByRole("heading", { name: "Not set up yet" }).waitFor();
+    const other = await browser.newPage();
+
+    await other.goto(link);
+    await other.getByRole("heading", { name: "This link opens nothing any more" }).waitFor();
+    await page.goBack();
+
+    expect(page.url()).toBe("about:blank");
+  });
+
+  test("another server on this machine gets no cookie of it", async () => {
+    const machine = await NewMachine.start(stage);
+    const page = await (await openBrowser(stage)).newPage();
+    await page.goto(await machine.link());
+    await page.getByRole("heading", { name: "Not set up yet" }).waitFor();
+    const heard: (string | undefined)[] = [];
+    const site = await startSite(stage, (cookies) => heard.push(cookies));
+
+    await page.goto(`http://${site}/`);
+    await page.goto(`http://${site}/p/`);
+
+    expect(heard.length).toBeGreaterThanOrEqual(2);
+    expect(heard.filter((cookies) => cookies !== undefined)).toEqual([]);
+  });
+
+  /** Even one that has found out the path of the page. */
   test.each(["127.0.0.1", "localhost"])("a page at %s gets and does nothing", async (name) => {
     const machine = await NewMachine.start(stage);
     const browser = await openBrowser(stage);
     const panel = await browser.newPage();
-    await panel.goto(machine.link);
+    await panel.goto(await machine.link());
     const site = (await startSite(stage)).replace("127.0.0.1", name);
     const hostile = await browser.newPage();
     await hostile.goto(`http://${site}/`);
@@ -126,24 +160,24 @@ describe.skipIf(!CHROMIUM)("the panel", () => {
     const got = await hostile.evaluate(async (url) => {
       const tries = [
         fetch(url, { credentials: "include" }),
-        fetch(`${url}/status`, { credentials: "include" }),
-        fetch(`${url}/pause`, { method: "POST", credentials: "include" }),
-        fetch(`${url}/pause`, {
+        fetch(new URL("/status", url), { credentials: "include" }),
+        fetch(`${url}pause`, { method: "POST", credentials: "include" }),
+        fetch(new URL("/pause", url), {
           method: "POST",
           headers: { authorization: "Bearer x" },
         }),
-        fetch(`${url}/pause`, { method: "POST", mode: "no-cors", credentials: "include" }),
+        fetch(`${url}pause`, { method: "POST", mode: "no-cors", credentials: "include" }),
       ];
       const settled = await Promise.allSettled(tries);
       return settled.map((it) => it.status);
-    }, machine.url);
+    }, panel.url());
     await hostile.evaluate((url) => {
-      document.body.innerHTML = `<form method="post" action="${url}/pause"></form>`;
+      document.body.innerHTML = `<form method="post" action="${url}pause"></form>`;
       document.forms[0]?.submit();
-    }, machine.url);
+    }, panel.url());
     await hostile.getByText(/Another page has sent you here|This page opens by its link/).waitFor();
     await hostile.goto(`http://${site}/`);
-    await hostile.setContent(`<iframe src="${machine.url}/"></iframe>`);
+    await hostile.setContent(`<iframe src="${panel.url()}"></iframe>`);
     await hostile.frames()[1]?.waitForLoadState();
 
     expect(got).toEqual(Array(5).fill("rejected"));
@@ -161,7 +195,7 @@ describe.skipIf(!CHROMIUM)("the panel", () => {
       bypassCSP: true,
     });
     const page = await browser.newPage();
-    await page.goto(machine.link);
+    await page.goto(await machine.link());
     await page.getByRole("textbox", { name: "Coordinator" }).fill("127.0.0.1:9");
     await page.getByRole("button", { name: "Test connection" }).click();
     await page.getByText("no coordinator runs here").first().waitFor();

@@ -127,7 +127,7 @@ test.each(["light", "dark", "phone"] as const)("the panel of an agent: %s", asyn
   const page = await (await openBrowser(own, LOOKS[look])).newPage();
   const shot = (name: string): Promise<Buffer> =>
     page.screenshot({ path: `${OUT}/panel-${name}-${look}.png`, fullPage: true });
-  await page.goto(machine.link);
+  await page.goto(await machine.link());
   await shot("new");
   await page.getByRole("textbox", { name: "Coordinator" }).fill("127.0.0.1:9");
   await page.getByRole("textbox", { name: "Requests at once" }).fill("many");

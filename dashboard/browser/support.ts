@@ -192,9 +192,8 @@ export class Machine {
 /** An agent that nobody has told anything, with its settings panel. */
 export class NewMachine {
   private constructor(
-    /** Opens the panel. */
-    readonly link: string,
     readonly url: string,
+    private readonly token: string,
   ) {}
 
   static async start(stage: Stage): Promise<NewMachine> {
@@ -210,13 +209,25 @@ export class NewMachine {
     stage.ends(() => agent.stop("SIGKILL"));
     const said = readFileSync(join(directory, "panel.json"), "utf8");
     const { url, token } = JSON.parse(said) as { url: string; token: string };
-    return new NewMachine(`${url}/?token=${token}`, url);
+    return new NewMachine(url, token);
+  }
+
+  /** Returns a link that opens the panel once. */
+  async link(): Promise<string> {
+    const headers = { authorization: `Bearer ${this.token}` };
+    const made = await fetch(`${this.url}/ticket?for=anybody`, { method: "POST", headers });
+    const { url } = (await made.json()) as { url: string };
+    return url;
   }
 }
 
-/** Serves one page that may be up to no good. */
-export async function startSite(stage: Stage): Promise<string> {
-  const server = createServer((_, outgoing) => {
+/** Serves one page that may be up to no good, and tells what cookies it gets. */
+export async function startSite(
+  stage: Stage,
+  heard: (cookies: string | undefined) => void = () => undefined,
+): Promise<string> {
+  const server = createServer((incoming, outgoing) => {
+    heard(incoming.headers.cookie);
     outgoing.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>x</title>");
   });
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));

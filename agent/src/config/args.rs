@@ -132,6 +132,13 @@ impl Args {
         Ok(())
     }
 
+    /// Returns the settings that `other` says differently.
+    pub(crate) fn differences(&self, other: &Self) -> Vec<Setting> {
+        let mut settings = Setting::ALL.to_vec();
+        settings.retain(|setting| self.text(*setting) != other.text(*setting));
+        settings
+    }
+
     /// Returns one setting as it may be written in the settings file.
     pub(crate) fn text(&self, setting: Setting) -> Option<String> {
         match setting {

@@ -224,22 +224,7 @@ fn choose_name(said: Option<String>, said_by: Option<Origin>) -> (String, Origin
 }
 
 fn shown(config: &Config, origins: &mut BTreeMap<Setting, Origin>) -> Vec<Shown> {
-    let args = Args {
-        coordinator: config.coordinator.clone(),
-        runtime: Some(config.runtime.clone()),
-        advertise: match config.link {
-            Link::Direct { advertised } => advertised,
-            Link::Tunnel => None,
-        },
-        state_dir: Some(config.state_dir.clone()),
-        machine_name: Some(config.machine_name.clone()),
-        capacity: config.capacity,
-        register_retry_interval: Some(config.register_retry_interval),
-        register_max_attempts: Some(config.register_max_attempts),
-        heartbeat_interval: config.heartbeat_interval,
-        log_format: Some(config.log_format),
-        panel: Some(config.panel),
-    };
+    let args = config.settings();
     let show = |setting| Shown {
         setting,
         value: args.text(setting),

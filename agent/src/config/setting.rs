@@ -67,6 +67,21 @@ impl Setting {
         Self::ALL.into_iter().find(|setting| setting.key() == key)
     }
 
+    /// Returns whether it stays as it is until the process starts anew.
+    pub(crate) fn needs_a_start(self) -> bool {
+        match self {
+            Self::StateDir | Self::LogFormat | Self::Panel => true,
+            Self::Coordinator
+            | Self::Runtime
+            | Self::Advertise
+            | Self::MachineName
+            | Self::Capacity
+            | Self::RegisterRetryInterval
+            | Self::RegisterMaxAttempts
+            | Self::HeartbeatInterval => false,
+        }
+    }
+
     /// Returns its flag.
     pub fn flag(self) -> String {
         format!("--{}", self.key().replace('_', "-"))

@@ -13,7 +13,7 @@ const FILE: &str = "panel.json";
 pub struct PanelFile {
     /// The panel's URL, without a path.
     pub url: String,
-    /// Opens it, as long as this process runs.
+    /// What programs show there, as long as this process runs.
     pub token: String,
     /// The agent's process.
     pub pid: u32,
@@ -26,11 +26,6 @@ impl std::fmt::Debug for PanelFile {
 }
 
 impl PanelFile {
-    /// Returns the URL that opens the panel in a browser.
-    pub fn link(&self) -> String {
-        format!("{}/?token={}", self.url, self.token)
-    }
-
     /// Reads it; `None`: no agent with a panel has left one.
     ///
     /// # Errors

@@ -3,9 +3,10 @@
 use std::time::SystemTime;
 
 use maud::{DOCTYPE, Markup, html};
-use ollama_coordinator_common::doctor::{Answer, Check, CheckId, first_broken};
+use ollama_coordinator_common::doctor::Check;
 
 use super::access::Refusal;
+use super::findings::findings;
 use super::form::Field;
 use super::settings::Form;
 use super::summary::{Tone, facts, summary};
@@ -16,7 +17,7 @@ use crate::status::AgentStatus;
 /// What came of what was just done.
 #[derive(Debug, Clone)]
 pub(super) enum Notice {
-    /// The settings are kept and in force.
+    /// The settings are kept.
     Saved,
     /// The coordinator was tried.
     Tried(Vec<Check>),
@@ -30,17 +31,25 @@ pub(super) fn panel(status: &AgentStatus, form: &Form, notice: Option<&Notice>) 
             p.muted { (status.machine_name) }
         }
         (status_section(status))
-        (settings_section(form, notice))
+        (settings_section(status, form, notice))
     })
 }
 
 /// Returns the page for somebody who may not see the other one.
 pub(super) fn refused(refusal: Refusal) -> Markup {
     let (title, detail) = match refusal {
-        Refusal::Token => (
+        Refusal::Secret => (
             "This page opens by its link",
             "Choose “Open this machine's settings” in the tray, or run ollama-agent panel on this \
-             machine and open the link that it prints. Links of an earlier start no longer open it.",
+             machine and open the link that it prints. What an earlier start of the agent has opened \
+             is closed.",
+        ),
+        Refusal::Ticket => (
+            "This link opens nothing any more",
+            "A link opens this page once, within a minute after it was made. For another one choose \
+             “Open this machine's settings” in the tray, or run ollama-agent panel on this machine and \
+             open the link that it prints. If this one was new and nobody has used it here, another \
+             user of this machine may have: then restart the agent.",
         ),
         Refusal::Origin => (
             "Another page has sent you here",
@@ -101,27 +110,39 @@ fn pause_buttons(status: &AgentStatus) -> Markup {
     html! {
         div.buttons {
             @if status.paused.is_some() {
-                form method="post" action="/resume" { button.primary { "Resume sharing" } }
+                form method="post" action="resume" { button.primary { "Resume sharing" } }
             } @else if status.coordinator.is_some() {
-                form method="post" action="/pause?for=30m" { button { "Pause 30 minutes" } }
-                form method="post" action="/pause?for=1h" { button { "Pause 1 hour" } }
-                form method="post" action="/pause" { button { "Pause until I resume" } }
+                form method="post" action="pause?for=30m" { button { "Pause 30 minutes" } }
+                form method="post" action="pause?for=1h" { button { "Pause 1 hour" } }
+                form method="post" action="pause" { button { "Pause until I resume" } }
             }
         }
     }
 }
 
-fn settings_section(form: &Form, notice: Option<&Notice>) -> Markup {
+fn settings_section(status: &AgentStatus, form: &Form, notice: Option<&Notice>) -> Markup {
+    let pending = form.pending.iter().copied();
+    let (by_start, by_save): (Vec<_>, Vec<_>) = pending.partition(|it| it.needs_a_start());
     html! {
         section.card aria-labelledby="settings" {
             h2 #settings { "Settings" }
             @if let Some(Notice::Saved) = notice {
-                p.notice.good role="status" { "Saved. The settings are in force." }
+                (saved(status.is_outdated || !by_save.is_empty() || form.error.is_some()))
+            }
+            @if !by_save.is_empty() {
+                p.notice role="status" {
+                    "Changed elsewhere, and not in force: " (listed(&by_save)) ". Save applies it."
+                }
+            }
+            @if !by_start.is_empty() {
+                p.notice role="status" {
+                    "In force with the next start of the agent only: " (listed(&by_start)) "."
+                }
             }
             @if let Some(error) = &form.error {
                 p.notice.bad role="alert" { (error) }
             }
-            form method="post" action="/settings" {
+            form method="post" action="settings" {
                 @for field in &form.fields {
                     (input(field))
                     @if let (Setting::Coordinator, Some(Notice::Tried(checks))) = (field.setting, notice) {
@@ -147,6 +168,23 @@ fn settings_section(form: &Form, notice: Option<&Notice>) -> Markup {
             }
         }
     }
+}
+
+fn saved(is_pending: bool) -> Markup {
+    html! {
+        p.notice.good role="status" {
+            @if is_pending {
+                "Saved. The settings are not in force yet."
+            } @else {
+                "Saved. The settings are in force."
+            }
+        }
+    }
+}
+
+fn listed(settings: &[Setting]) -> String {
+    let labels: Vec<&str> = settings.iter().map(|it| words(*it).label).collect();
+    labels.join(", ")
 }
 
 fn input(field: &Field) -> Markup {
@@ -226,65 +264,6 @@ fn words(setting: Setting) -> Words {
         | Setting::Panel => (setting.key(), "", "text"),
     };
     Words { label, help, kind }
-}
-
-fn findings(checks: &[Check]) -> Markup {
-    let broken = first_broken(checks);
-    html! {
-        div #test .findings role="status" {
-            p.notice.(if broken.is_some() { "bad" } else { "good" }) {
-                @match broken {
-                    None => "The connection works.",
-                    Some(check) => {
-                        strong { (layer(check.id)) ": " }
-                        (check)
-                    }
-                }
-            }
-            ol {
-                @for check in checks {
-                    li data-check=(check.id.name()) class=(answer_class(check.answer)) {
-                        span.answer { (check.answer.sign()) " " (answer_word(check.answer)) }
-                        span { strong { (layer(check.id)) } " " (check.found) }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Returns what a layer is called here.
-fn layer(id: CheckId) -> &'static str {
-    let layers = [
-        (CheckId::Settings, "URL"),
-        (CheckId::Name, "Name"),
-        (CheckId::Proxy, "Proxy"),
-        (CheckId::Tcp, "Connection"),
-        (CheckId::Http, "HTTP"),
-        (CheckId::Coordinator, "Coordinator"),
-        (CheckId::Version, "Version"),
-        (CheckId::Clock, "Clock"),
-    ];
-    let named = layers.into_iter().find(|(layer, _)| *layer == id);
-    named.map_or(id.name(), |(_, name)| name)
-}
-
-fn answer_word(answer: Answer) -> &'static str {
-    match answer {
-        Answer::Ok => "works",
-        Answer::Warning => "works, but",
-        Answer::Error => "broken",
-        Answer::Unknown => "unknown",
-    }
-}
-
-fn answer_class(answer: Answer) -> &'static str {
-    match answer {
-        Answer::Ok => "yes",
-        Answer::Warning => "warning",
-        Answer::Error => "no",
-        Answer::Unknown => "unknown",
-    }
 }
 
 fn class(tone: Tone) -> &'static str {

@@ -6,7 +6,7 @@ const EVERY_MS = 2000;
 async function refresh() {
   const shown = document.getElementById("status");
   if (!shown || document.hidden || shown.contains(document.activeElement)) return;
-  const answer = await fetch("/", { headers: { accept: "text/html" } });
+  const answer = await fetch("./", { headers: { accept: "text/html" } });
   if (!answer.ok) throw new Error(`status ${answer.status}`);
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const fresh = page.getElementById("status");

@@ -10,14 +10,17 @@ use parking_lot::Mutex;
 use super::form::{self, Field, Sent};
 use crate::autostart::{self, AtLogin, Start};
 use crate::config::{Args, Config, ConfigError, DEFAULT_COORDINATOR_PORT, Given, Setting};
+use crate::control::Control;
 use crate::doctor::TIMEOUTS;
 use crate::error_chain;
 use crate::settings::SettingsFile;
 
-/// Reads and writes the settings file for the panel, one request at a time.
-#[derive(Debug)]
+/// Reads and writes the settings file for the panel, one request at a time. Clones do it for the same
+/// agent.
+#[derive(Debug, Clone)]
 pub(super) struct SettingsDesk {
     given: Given,
+    control: Control,
     writing: Arc<Mutex<()>>,
 }
 
@@ -31,29 +34,23 @@ pub(super) struct Form {
     pub(super) file: Option<String>,
     /// Why they cannot be shown or kept.
     pub(super) error: Option<String>,
-}
-
-/// What saving came to.
-#[derive(Debug)]
-pub(super) enum Saved {
-    /// These are the settings from now on.
-    Changed(Box<Config>),
-    /// They were so before.
-    Same,
+    /// What is not in force as it is written or given now.
+    pub(super) pending: Vec<Setting>,
 }
 
 impl SettingsDesk {
-    pub(super) fn new(given: Given) -> Self {
+    pub(super) fn new(given: Given, control: Control) -> Self {
         Self {
             given,
+            control,
             writing: Arc::default(),
         }
     }
 
     /// Returns the form as the settings are.
     pub(super) async fn form(&self) -> Form {
-        let given = self.given.clone();
-        blocking(move || current(&given)).await
+        let desk = self.clone();
+        blocking(move || desk.current()).await
     }
 
     /// Tries the coordinator of a form, without keeping anything.
@@ -69,26 +66,55 @@ impl SettingsDesk {
         (form, Some(checks))
     }
 
-    /// Keeps the settings of a form.
+    /// Keeps the settings of a form, and goes on with what the file then says, whoever wrote it.
     ///
     /// # Errors
     /// Returns the form with what is wrong.
-    pub(super) async fn save(&self, sent: Sent) -> Result<Saved, Form> {
-        let given = self.given.clone();
-        let writing = Arc::clone(&self.writing);
+    pub(super) async fn save(&self, sent: Sent) -> Result<(), Form> {
+        let desk = self.clone();
         blocking(move || {
-            let _alone = writing.lock();
-            let mut form = current(&given);
+            let _alone = desk.writing.lock();
+            let mut form = desk.current();
             form::fill(&mut form.fields, &sent);
             if form.error.is_some() || form.fields.iter().any(|field| field.error.is_some()) {
                 return Err(form);
             }
-            keep(&given, &form, &sent).map_err(|error| Form {
-                error: Some(error),
-                ..form
-            })
+            match keep(&desk.given, &form, &sent) {
+                Ok(config) => desk.control.apply(config),
+                Err(error) => {
+                    let error = Some(error);
+                    return Err(Form { error, ..form });
+                }
+            }
+            Ok(())
         })
         .await
+    }
+
+    fn current(&self) -> Form {
+        let given = &self.given;
+        let file = given.settings_file();
+        let read = || {
+            let file = match file {
+                Some(path) => SettingsFile::open(path)?.args().clone(),
+                None => Args::default(),
+            };
+            let resolved = given.resolve_with(&file)?;
+            let in_force = self.control.wanted().borrow().settings();
+            let pending = resolved.config.settings().differences(&in_force);
+            Ok::<_, ConfigError>((form::fields(given, &resolved, &file), pending))
+        };
+        let ((fields, pending), error) = match read() {
+            Ok(read) => (read, None),
+            Err(error) => ((Vec::new(), Vec::new()), Some(error_chain(&error))),
+        };
+        Form {
+            fields,
+            starts_at_login: AtLogin::look(),
+            file: file.map(|path| path.display().to_string()),
+            error,
+            pending,
+        }
     }
 }
 
@@ -112,45 +138,25 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     done.expect("reading and writing files does not panic")
 }
 
-fn current(given: &Given) -> Form {
-    let file = given.settings_file();
-    let read = || {
-        let file = match file {
-            Some(path) => SettingsFile::open(path)?.args().clone(),
-            None => Args::default(),
-        };
-        let resolved = given.resolve_with(&file)?;
-        Ok::<_, ConfigError>(form::fields(given, &resolved, &file))
-    };
-    let (fields, error) = match read() {
-        Ok(fields) => (fields, None),
-        Err(error) => (Vec::new(), Some(error_chain(&error))),
-    };
-    Form {
-        fields,
-        starts_at_login: AtLogin::look(),
-        file: file.map(|path| path.display().to_string()),
-        error,
-    }
-}
-
-fn keep(given: &Given, form: &Form, sent: &Sent) -> Result<Saved, String> {
+fn keep(given: &Given, form: &Form, sent: &Sent) -> Result<Config, String> {
     let told = |error: &dyn std::error::Error| error_chain(error);
     set_autostart(given, form, sent)
         .map_err(|error| format!("start at login: {}", told(&error)))?;
     let path = given.settings_file();
     let path = path.ok_or_else(|| told(&ConfigError::NoHome))?;
-    let file = SettingsFile::open(path).map_err(|error| told(&error))?;
+    let mut file = SettingsFile::open(path).map_err(|error| told(&error))?;
     let changes = form::news(&file, form::changes(&form.fields));
-    if changes.is_empty() {
-        return Ok(Saved::Same);
+    let is_news = !changes.is_empty();
+    if is_news {
+        file = file.changed(changes).map_err(|error| told(&error))?;
     }
-    let file = file.changed(changes).map_err(|error| told(&error))?;
     let resolved = given.resolve_with(file.args());
     let resolved = resolved.map_err(|error| told(&error))?;
-    file.save().map_err(|error| told(&error))?;
-    tracing::info!(file = %path.display(), "Settings were saved from the panel");
-    Ok(Saved::Changed(Box::new(resolved.config)))
+    if is_news {
+        file.save().map_err(|error| told(&error))?;
+        tracing::info!(file = %path.display(), "Settings were saved from the panel");
+    }
+    Ok(resolved.config)
 }
 
 fn set_autostart(given: &Given, form: &Form, sent: &Sent) -> std::io::Result<()> {

@@ -34,6 +34,13 @@ pub(super) fn summary(status: &AgentStatus, now: SystemTime) -> Summary {
     let coordinator = status.coordinator.as_ref();
     let coordinator = coordinator.map_or_else(String::new, ToString::to_string);
     let error = status.last_error.clone().unwrap_or_default();
+    if status.is_outdated {
+        return say(
+            Tone::Waiting,
+            "Changing the settings",
+            "The coordinator is told goodbye, then it goes on with the new ones.",
+        );
+    }
     match (status.phase, status.paused) {
         (Phase::Unconfigured, _) => say(
             Tone::Waiting,
@@ -162,6 +169,14 @@ pub(super) fn facts(status: &AgentStatus) -> Vec<(&'static str, String)> {
         facts.push(("Requests come", link.to_owned()));
     }
     facts.push(("Runtime", runtime(&status.runtime)));
+    let finishing = match status.finishing {
+        0 => None,
+        1 => Some("1 request that came before the settings were changed".to_owned()),
+        count => Some(format!(
+            "{count} requests that came before the settings were changed"
+        )),
+    };
+    facts.extend(finishing.map(|finishing| ("Still running", finishing)));
     if let Some(id) = status.agent_id {
         facts.push(("Agent", id.to_string()));
     }

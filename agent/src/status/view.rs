@@ -33,6 +33,9 @@ pub struct StatusView {
     /// Requests that the agent carries now; those of a direct link it does not see.
     #[serde(default)]
     pub running: usize,
+    /// Requests that began before the settings were changed, and still run.
+    #[serde(default)]
+    pub finishing: usize,
     /// The coordinator's URL, when somebody has said it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coordinator: Option<String>,
@@ -134,6 +137,7 @@ impl From<&AgentStatus> for StatusView {
                 LinkStatus::TunnelUp => LinkView::TunnelUp,
             },
             running: status.running,
+            finishing: status.finishing,
             coordinator: status.coordinator.as_ref().map(ToString::to_string),
             agent_id: status.agent_id,
             machine_name: status.machine_name.clone(),

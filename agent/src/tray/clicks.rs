@@ -23,9 +23,9 @@ pub(super) async fn perform(
                 let coordinator = control.status().borrow().coordinator.clone();
                 open(coordinator.map(|url| url.to_string()));
             }
-            Action::OpenSettings => open(control.panel_url()),
-            Action::Pause(length) => tell(control.pause(length)),
-            Action::Resume => tell(control.resume()),
+            Action::OpenSettings => open(control.panel_link()),
+            Action::Pause(length) => tell(control.pause(length).await),
+            Action::Resume => tell(control.resume().await),
             Action::CopyDiagnostics => {
                 let text = diagnostics::describe(&control.status().borrow());
                 desktop::copy(&text, &state_dir.join(DIAGNOSTICS)).await;

@@ -53,7 +53,7 @@ pub enum Condition {
 impl Condition {
     /// Returns what matters most about a status.
     pub fn of(status: &AgentStatus) -> Self {
-        let running = status.running;
+        let running = status.running + status.finishing;
         let unroutable = match (status.phase, status.paused) {
             (Phase::Leaving | Phase::Stopped, _) => return Self::Stopping { running },
             (Phase::Unconfigured, _) => return Self::Unconfigured,

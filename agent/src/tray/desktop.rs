@@ -36,7 +36,10 @@ pub(super) async fn copy(text: &str, file: &Path) {
             return;
         }
     }
-    match atomic_file::write(file, text.as_bytes()) {
+    let (target, text) = (file.to_owned(), text.to_owned());
+    let writing = move || atomic_file::write(&target, text.as_bytes());
+    let written = tokio::task::spawn_blocking(writing).await;
+    match written.expect("writing a file does not panic") {
         Ok(()) => open(file),
         Err(error) => tracing::warn!(%error, "Nothing here takes a text to copy"),
     }

@@ -26,7 +26,7 @@ pub(crate) fn describe(status: &AgentStatus) -> String {
         ),
         ("link", link(status.link).to_owned()),
         ("runtime", runtime(&status.runtime)),
-        ("running", status.running.to_string()),
+        ("running", (status.running + status.finishing).to_string()),
         (
             "last error",
             status

@@ -4,10 +4,12 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use ksni::menu::{StandardItem, SubMenu};
 use ksni::{Category, OfflineReason, ToolTip, TrayMethods as _};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
+use zbus::{Connection, MessageStream};
 
 use super::view::{View, Views};
 use super::{Action, Entry, Item, TITLE};
@@ -43,8 +45,17 @@ async fn show(mut views: Views, clicked: mpsc::Sender<Action>) -> Infallible {
             view: views.last(),
             clicked: clicked.clone(),
         };
-        match shown.assume_sni_available(true).spawn().await {
-            Ok(handle) => follow(&mut views, &handle).await,
+        match appear(shown).await {
+            Ok((handle, bus)) => {
+                tokio::select! {
+                    () = follow(&mut views, &handle) => {}
+                    () = end_of(bus) => {
+                        tracing::info!("The session's bus has ended, waiting for another");
+                    }
+                }
+                // Its own connection does not tell it.
+                drop(handle.shutdown());
+            }
             Err(error) if !has_told => {
                 has_told = true;
                 tracing::info!(%error, "There is no tray to show the icon in, waiting for one");
@@ -53,6 +64,18 @@ async fn show(mut views: Views, clicked: mpsc::Sender<Action>) -> Infallible {
         }
         tokio::time::sleep(RETRY).await;
     }
+}
+
+/// Shows the item; with a second connection to its bus, that of the item does not tell its end.
+async fn appear(shown: Shown) -> Result<(ksni::Handle<Shown>, Connection), ksni::Error> {
+    let bus = Connection::session().await.map_err(ksni::Error::Dbus)?;
+    let handle = shown.assume_sni_available(true).spawn().await?;
+    Ok((handle, bus))
+}
+
+async fn end_of(bus: Connection) {
+    let mut messages = MessageStream::from(bus);
+    while messages.next().await.is_some_and(|message| message.is_ok()) {}
 }
 
 /// Keeps what is shown up to date for as long as it is shown.

@@ -16,10 +16,9 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use ollama_coordinator_common::base_url::BaseUrl;
-use tokio::sync::watch;
 
 use crate::error_chain;
-use crate::status::AgentStatus;
+use crate::status::writer::StatusWriter;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// How much of an answer is read ahead of who takes it; its head has to fit.
@@ -40,12 +39,12 @@ struct Runtime {
     host: HeaderValue,
     prefix: String,
     running: Arc<()>,
-    status: watch::Sender<AgentStatus>,
+    status: StatusWriter,
 }
 
 impl Forward {
     /// Makes a handle; nothing is dialled yet.
-    pub(super) fn new(runtime: &BaseUrl, status: watch::Sender<AgentStatus>) -> Self {
+    pub(super) fn new(runtime: &BaseUrl, status: StatusWriter) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_WITHIN));
@@ -135,12 +134,12 @@ impl Runtime {
 #[derive(Debug)]
 struct Running {
     _counted: Arc<()>,
-    status: watch::Sender<AgentStatus>,
+    status: StatusWriter,
 }
 
 impl Running {
     fn begin(runtime: &Runtime) -> Self {
-        runtime.status.send_modify(|status| status.running += 1);
+        runtime.status.request_began();
         Self {
             _counted: Arc::clone(&runtime.running),
             status: runtime.status.clone(),
@@ -150,8 +149,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.status
-            .send_modify(|status| status.running = status.running.saturating_sub(1));
+        self.status.request_ended();
     }
 }
 

@@ -2,16 +2,15 @@
 
 use std::mem::{Discriminant, discriminant};
 
-use tokio::sync::watch;
-
 use crate::coordinator::CoordinatorError;
 use crate::error_chain;
-use crate::status::{AgentStatus, LinkStatus};
+use crate::status::LinkStatus;
+use crate::status::writer::StatusWriter;
 
 /// Follows the tunnel and writes the lines that an operator needs.
 #[derive(Debug)]
 pub(super) struct Narrator {
-    status: watch::Sender<AgentStatus>,
+    status: StatusWriter,
     told: Option<Told>,
 }
 
@@ -23,7 +22,7 @@ enum Told {
 }
 
 impl Narrator {
-    pub(super) fn new(status: watch::Sender<AgentStatus>) -> Self {
+    pub(super) fn new(status: StatusWriter) -> Self {
         Self { status, told: None }
     }
 
@@ -68,7 +67,7 @@ impl Narrator {
     }
 
     fn show(&self, link: LinkStatus) {
-        self.status.send_if_modified(|status| {
+        self.status.write(|status| {
             let is_other = status.link != link;
             status.link = link;
             is_other

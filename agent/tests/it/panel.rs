@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::process::Child;
 
 use crate::support::coordinator::FakeCoordinator;
-use crate::support::panel::{Browser, panel_of, send};
+use crate::support::panel::{Browser, panel_of, send, ticket, ticket_for};
 use crate::support::process::{command, ended, messages};
 use crate::support::runtime::FakeRuntime;
 use crate::support::server::Reserved;
@@ -30,13 +30,13 @@ async fn agent_without_a_coordinator_waits_for_the_panel_to_name_one() {
     let state_dir = tempfile::tempdir().unwrap();
     let _agent = start(state_dir.path(), &[]);
     let browser = Browser::open(panel_of(state_dir.path()).await).await;
-    let before = browser.get("/").await;
+    let before = browser.get("").await;
     let form = format!(
         "action=save&coordinator={}&machine_name=gpu-02",
         coordinator.url()
     );
 
-    let saved = browser.submit("/settings", &form).await;
+    let saved = browser.submit("settings", &form).await;
 
     assert!(before.text.contains("Not set up yet"), "{}", before.text);
     assert_eq!(saved.status, StatusCode::SEE_OTHER, "{}", saved.text);
@@ -63,7 +63,7 @@ async fn saved_coordinator_is_moved_to_without_a_restart_and_the_old_one_hears_g
     let browser = Browser::open(panel_of(state_dir.path()).await).await;
     let form = format!("action=save&coordinator={}", second.url());
 
-    browser.submit("/settings", &form).await;
+    browser.submit("settings", &form).await;
 
     let there = second.wait_for(|log| !log.heartbeats().is_empty()).await;
     first.wait_for(|log| log.goodbyes().len() == 1).await;
@@ -79,6 +79,42 @@ async fn saved_coordinator_is_moved_to_without_a_restart_and_the_old_one_hears_g
 }
 
 #[tokio::test]
+async fn file_that_was_edited_by_hand_is_not_in_force_until_it_is_saved() {
+    let (mut first, mut second) = (FakeCoordinator::start(), FakeCoordinator::start());
+    let state_dir = tempfile::tempdir().unwrap();
+    let path = state_dir.path().join("settings.toml");
+    std::fs::write(&path, format!("coordinator = \"{}\"\n", first.url())).unwrap();
+    let _agent = start(state_dir.path(), &[]);
+    first.wait_for(|log| !log.heartbeats().is_empty()).await;
+    let browser = Browser::open(panel_of(state_dir.path()).await).await;
+    let in_force = browser.get("").await.text;
+    let edited = format!(
+        "coordinator = \"{}\"\nlog_format = \"json\"\n",
+        second.url()
+    );
+    std::fs::write(&path, edited).unwrap();
+
+    let before = browser.get("?saved=1").await.text;
+    let form = format!("action=save&coordinator={}", second.url());
+    let saved = browser.submit("settings", &form).await;
+
+    assert!(!in_force.contains("not in force"), "{in_force}");
+    for expected in [
+        "not in force: Coordinator.",
+        "next start of the agent only: log_format.",
+        "Saved. The settings are not in force yet.",
+        &format!("<dd>{}</dd>", first.url()),
+    ] {
+        assert!(before.contains(expected), "{expected}: {before}");
+    }
+    assert_eq!(saved.header(LOCATION), Some("./?saved=1"));
+    second.wait_for(|log| !log.heartbeats().is_empty()).await;
+    let after = browser.get("?saved=1").await.text;
+    assert!(after.contains("The settings are in force."), "{after}");
+    assert!(!after.contains("not in force"), "{after}");
+}
+
+#[tokio::test]
 async fn connection_test_names_the_first_broken_layer_and_keeps_nothing() {
     let coordinator = FakeCoordinator::start();
     let runtime = FakeRuntime::start(&[]);
@@ -88,7 +124,7 @@ async fn connection_test_names_the_first_broken_layer_and_keeps_nothing() {
     let browser = Browser::open(panel_of(state_dir.path()).await).await;
     let test = async |url: &str| {
         let form = format!("action=test&coordinator={url}&capacity=4");
-        let page = browser.submit("/settings", &form).await;
+        let page = browser.submit("settings", &form).await;
         assert_eq!(page.status, StatusCode::OK);
         assert!(page.text.contains("value=\"4\""), "{}", page.text);
         page.text
@@ -123,7 +159,7 @@ async fn unusable_values_are_shown_again_with_what_is_allowed() {
     let browser = Browser::open(panel_of(state_dir.path()).await).await;
     let form = "action=save&coordinator=&machine_name=<b>&runtime=ftp://x&capacity=0";
 
-    let page = browser.submit("/settings", form).await;
+    let page = browser.submit("settings", form).await;
 
     assert_eq!(page.status, StatusCode::UNPROCESSABLE_ENTITY);
     for expected in [
@@ -146,8 +182,8 @@ async fn fixed_values_are_shown_with_the_reason_and_cannot_be_changed() {
     let browser = Browser::open(panel_of(state_dir.path()).await).await;
     let form = "action=save&coordinator=http://other:1&capacity=4";
 
-    let page = browser.get("/").await.text;
-    let saved = browser.submit("/settings", form).await;
+    let page = browser.get("").await.text;
+    let saved = browser.submit("settings", form).await;
 
     assert!(page.contains("Fixed by the flag --coordinator"), "{page}");
     assert_eq!(saved.status, StatusCode::SEE_OTHER, "{}", saved.text);
@@ -166,13 +202,13 @@ async fn buttons_pause_and_resume_sharing() {
         .await;
     let browser = Browser::open(panel_of(state_dir.path()).await).await;
 
-    let paused = browser.submit("/pause?for=1h", "").await;
-    let page = browser.get("/").await.text;
-    browser.submit("/resume", "").await;
+    let paused = browser.submit("pause?for=1h", "").await;
+    let page = browser.get("").await.text;
+    browser.submit("resume", "").await;
 
-    assert_eq!(paused.header(LOCATION), Some("/"));
+    assert_eq!(paused.header(LOCATION), Some("./"));
     assert!(page.contains("Paused for another 1 h"), "{page}");
-    let page = browser.get("/").await.text;
+    let page = browser.get("").await.text;
     assert!(page.contains("Pause 30 minutes"), "{page}");
 }
 
@@ -221,9 +257,10 @@ async fn strangers_get_nothing(
     for (method, path) in [
         (Method::GET, "/"),
         (Method::GET, "/status"),
-        (Method::GET, "/?token=0123456789abcdef"),
-        (Method::POST, "/settings"),
+        (Method::POST, "/ticket"),
         (Method::POST, "/pause"),
+        (Method::GET, "/p/0123456789abcdef/"),
+        (Method::POST, "/p/0123456789abcdef/settings"),
     ] {
         let page = send(&file, (method, path), headers, "").await;
 
@@ -245,13 +282,61 @@ async fn other_pages_change_nothing_even_with_the_cookie(#[case] origin: &str) {
     let browser = Browser::open(file.clone()).await;
     let headers = [browser.host(), (COOKIE, browser.cookie()), (ORIGIN, origin)];
 
-    for path in ["/pause", "/resume", "/settings"] {
-        let page = send(&file, (Method::POST, path), &headers, "").await;
+    for path in ["pause", "resume", "settings"] {
+        let path = format!("{}{path}", browser.page());
+        let page = send(&file, (Method::POST, &path), &headers, "").await;
 
         assert_eq!(page.status, StatusCode::FORBIDDEN, "{path}");
     }
-    let page = browser.get("/").await.text;
+    let page = browser.get("").await.text;
     assert!(!page.contains("Resume sharing"), "{page}");
+}
+
+/// Ports share cookies: what another web server on this host may have got.
+#[tokio::test]
+async fn stolen_cookie_opens_nothing() {
+    let state_dir = tempfile::tempdir().unwrap();
+    let _agent = start(state_dir.path(), &[]);
+    let file = panel_of(state_dir.path()).await;
+    let browser = Browser::open(file.clone()).await;
+    let (_, secret) = browser.cookie().split_once('=').unwrap();
+    let bearer = format!("Bearer {secret}");
+    let guess = format!("/p/{secret}/");
+
+    for (method, path) in [
+        (Method::GET, "/"),
+        (Method::GET, "/status"),
+        (Method::POST, "/pause"),
+        (Method::POST, "/ticket"),
+        (Method::GET, &*guess),
+    ] {
+        let headers = [
+            (COOKIE, browser.cookie()),
+            (AUTHORIZATION, &*bearer),
+            (ORIGIN, &*file.url),
+        ];
+        let page = send(&file, (method, path), &headers, "").await;
+
+        assert_eq!(page.status, StatusCode::UNAUTHORIZED, "{path}");
+    }
+    assert_ne!(secret, file.token);
+}
+
+#[tokio::test]
+async fn cookie_is_sent_to_the_page_only_and_the_page_needs_it() {
+    let state_dir = tempfile::tempdir().unwrap();
+    let _agent = start(state_dir.path(), &[]);
+    let file = panel_of(state_dir.path()).await;
+
+    let opened = send(&file, (Method::GET, &ticket(&file).await), &[], "").await;
+
+    let page = opened.header(LOCATION).unwrap();
+    let cookie = opened.header(SET_COOKIE).unwrap();
+    let attributes: Vec<&str> = cookie.split("; ").skip(1).collect();
+    let path = format!("Path={page}");
+    assert_eq!(attributes, [&*path, "HttpOnly", "SameSite=Strict"]);
+    let without = send(&file, (Method::GET, page), &[], "").await;
+    assert_eq!(without.status, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
@@ -260,8 +345,18 @@ async fn every_answer_forbids_to_be_kept_framed_or_read_elsewhere() {
     let _agent = start(state_dir.path(), &[]);
     let browser = Browser::open(panel_of(state_dir.path()).await).await;
 
-    for path in ["/", "/status", "/panel.css", "/panel.js", "/nothing"] {
-        let page = browser.get(path).await;
+    let file = panel_of(state_dir.path()).await;
+    for path in [
+        browser.page(),
+        "/",
+        "/status",
+        "/open/0123456789abcdef",
+        "/panel.css",
+        "/panel.js",
+        "/nothing",
+    ] {
+        let headers = [browser.host(), (COOKIE, browser.cookie())];
+        let page = send(&file, (Method::GET, path), &headers, "").await;
 
         let policy = page.header("content-security-policy").unwrap();
         assert!(policy.contains("default-src 'none'"), "{policy}");
@@ -272,6 +367,90 @@ async fn every_answer_forbids_to_be_kept_framed_or_read_elsewhere() {
             Some("same-origin")
         );
         assert_eq!(page.header("access-control-allow-origin"), None);
+    }
+}
+
+#[tokio::test]
+async fn link_opens_the_panel_once_and_leads_to_an_address_that_holds_nothing() {
+    let state_dir = tempfile::tempdir().unwrap();
+    let _agent = start(state_dir.path(), &[]);
+    let file = panel_of(state_dir.path()).await;
+    let link = ticket(&file).await;
+    let secret = link.rsplit('/').next().unwrap();
+
+    let opened = send(&file, (Method::GET, &link), &[], "").await;
+    let again = send(&file, (Method::GET, &link), &[], "").await;
+
+    assert_eq!(opened.status, StatusCode::SEE_OTHER);
+    let address = opened.header(LOCATION).unwrap();
+    assert!(!address.contains(secret), "{address}");
+    assert!(!address.contains(&file.token), "{address}");
+    assert_eq!(again.status, StatusCode::GONE);
+    assert_eq!(again.header(SET_COOKIE), None);
+    assert!(again.text.contains("ollama-agent panel"), "{}", again.text);
+    let bearer = format!("Bearer {secret}");
+    let headers = [(AUTHORIZATION, &*bearer)];
+    let page = send(&file, (Method::GET, "/status"), &headers, "").await;
+    assert_eq!(page.status, StatusCode::UNAUTHORIZED);
+}
+
+/// Who sees a link among the arguments of a program can be faster than that program.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn link_that_the_desktop_is_given_opens_nothing_for_another_user() {
+    const NOBODY: u32 = 65_534;
+    let state_dir = tempfile::tempdir().unwrap();
+    let _agent = start(state_dir.path(), &[]);
+    let file = panel_of(state_dir.path()).await;
+    let ask_as_another = async |link: &str| {
+        let (host, port) = file
+            .url
+            .trim_start_matches("http://")
+            .split_once(':')
+            .unwrap();
+        let script = format!(
+            "exec 3<>/dev/tcp/{host}/{port}; \
+             printf 'GET {link} HTTP/1.1\\r\\nHost: {host}:{port}\\r\\nConnection: close\\r\\n\\r\\n' >&3; cat <&3"
+        );
+        let mut shell = tokio::process::Command::new("/bin/bash");
+        let asked = shell
+            .args(["-c", &script])
+            .uid(NOBODY)
+            .current_dir("/")
+            .output()
+            .await;
+        asked.map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let link = ticket_for(&file, "own").await;
+    let Ok(answer) = ask_as_another(&link).await else {
+        // Only root starts programs as another user.
+        return;
+    };
+    let shown = ticket(&file).await;
+
+    let opened_by_both = ask_as_another(&shown).await.unwrap();
+    let opened = send(&file, (Method::GET, &link), &[], "").await;
+
+    assert!(answer.starts_with("HTTP/1.1 410"), "{answer}");
+    assert!(
+        opened_by_both.starts_with("HTTP/1.1 303"),
+        "{opened_by_both}"
+    );
+    assert_eq!(opened.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn token_of_programs_opens_no_link() {
+    let state_dir = tempfile::tempdir().unwrap();
+    let _agent = start(state_dir.path(), &[]);
+    let file = panel_of(state_dir.path()).await;
+
+    for path in ["/open/", "/?token=", "/?ticket="] {
+        let path = format!("{path}{}", file.token);
+        let page = send(&file, (Method::GET, &path), &[], "").await;
+
+        assert!(page.status.is_client_error(), "{path}");
+        assert_eq!(page.header(SET_COOKIE), None);
     }
 }
 
@@ -293,7 +472,9 @@ async fn address_of_the_panel_is_for_the_owner_and_goes_with_the_agent() {
     let output = ended(agent).await;
 
     assert_eq!(mode, 0o600);
-    assert_eq!(String::from_utf8(link.stdout).unwrap().trim(), file.link());
+    let link = String::from_utf8(link.stdout).unwrap();
+    assert!(link.starts_with(&format!("{}/open/", file.url)), "{link}");
+    assert!(!link.contains(&file.token), "{link}");
     assert!(output.status.success(), "{}", messages(&output));
     assert!(!path.exists());
     assert!(!messages(&output).contains(&file.token));
@@ -311,7 +492,7 @@ async fn second_panel_takes_another_port() {
     let second: PanelFile = panel_of(state_dirs[1].path()).await;
     assert_ne!(first.url, second.url);
     let browser = Browser::open(second).await;
-    assert_eq!(browser.get("/").await.status, StatusCode::OK);
+    assert_eq!(browser.get("").await.status, StatusCode::OK);
 }
 
 #[cfg(target_os = "linux")]
@@ -341,11 +522,11 @@ async fn start_at_login_is_an_entry_of_the_desktop() {
     let entry = state_dir.path().join("autostart/ollama-agent.desktop");
 
     browser
-        .submit("/settings", "action=save&start_at_login=yes")
+        .submit("settings", "action=save&start_at_login=yes")
         .await;
     let text = std::fs::read_to_string(&entry).unwrap();
-    let page = browser.get("/").await.text;
-    browser.submit("/settings", "action=save").await;
+    let page = browser.get("").await.text;
+    browser.submit("settings", "action=save").await;
 
     assert!(text.contains(env!("CARGO_BIN_EXE_ollama-agent")), "{text}");
     assert!(text.contains("settings.toml"), "{text}");

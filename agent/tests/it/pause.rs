@@ -30,9 +30,9 @@ async fn coordinator_hears_of_a_pause_and_of_its_end_at_once() {
         .wait_for(|log| !log.registrations().is_empty())
         .await;
 
-    agent.control().pause(None).unwrap();
+    agent.control().pause(None).await.unwrap();
     let paused = coordinator.wait_for(is_paused).await;
-    agent.control().resume().unwrap();
+    agent.control().resume().await.unwrap();
 
     let resumed = coordinator
         .wait_for(|log| last(log).is_some_and(|beat| beat.paused.is_none()))
@@ -52,7 +52,7 @@ async fn pause_with_an_end_says_when_and_ends_by_itself() {
         .await;
     let length = Duration::from_secs(1);
 
-    agent.control().pause(Some(length)).unwrap();
+    agent.control().pause(Some(length)).await.unwrap();
     let log = coordinator.wait_for(is_paused).await;
 
     let paused = last(&log).unwrap().paused.unwrap();
@@ -67,7 +67,7 @@ async fn paused_agent_is_still_paused_when_it_starts_again() {
     let mut coordinator = FakeCoordinator::start();
     let state_dir = tempfile::tempdir().unwrap();
     let agent = TestAgent::start_with(config(coordinator.url(), state_dir.path()));
-    agent.control().pause(None).unwrap();
+    agent.control().pause(None).await.unwrap();
     coordinator.wait_for(is_paused).await;
     agent.stop().await.unwrap();
     coordinator.forget_log();
@@ -87,7 +87,7 @@ async fn pause_that_cannot_be_kept_is_refused() {
     let agent = TestAgent::start_with(config(coordinator.url(), state_dir.path()));
     std::fs::create_dir(state_dir.path().join("pause.json")).unwrap();
 
-    let error = agent.control().pause(None).unwrap_err();
+    let error = agent.control().pause(None).await.unwrap_err();
 
     assert!(error.to_string().contains("pause.json"), "{error}");
     assert_eq!(agent.control().status().borrow().paused, None);

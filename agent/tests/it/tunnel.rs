@@ -29,12 +29,15 @@ struct Carried {
 }
 
 async fn carry_to(runtime: BaseUrl) -> Carried {
+    carry_with(|config| config.runtime = runtime).await
+}
+
+async fn carry_with(change: impl FnOnce(&mut Config)) -> Carried {
     let mut coordinator = FakeCoordinator::start();
     let state_dir = tempfile::tempdir().unwrap();
-    let agent = TestAgent::start_with(Config {
-        runtime,
-        ..config(coordinator.url(), state_dir.path())
-    });
+    let mut config = config(coordinator.url(), state_dir.path());
+    change(&mut config);
+    let agent = TestAgent::start_with(config);
     let tunnel = coordinator.tunnel().await;
     Carried {
         coordinator,

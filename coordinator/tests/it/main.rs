@@ -40,6 +40,7 @@ mod retry;
 mod routes;
 #[cfg(target_os = "linux")]
 mod service;
+mod settings;
 mod shell;
 #[cfg(target_os = "linux")]
 mod soak;

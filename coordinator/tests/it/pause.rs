@@ -37,7 +37,7 @@ async fn paused_machine_finishes_what_runs_and_gets_nothing_more() {
     let mut running = api.post("/api/chat", &chat("hi")).await;
     running.next_frame().await.unwrap();
 
-    machine.control().pause(Some(LONG)).unwrap();
+    machine.control().pause(Some(LONG)).await.unwrap();
 
     let paused = api.wait_for_agent(id, "paused", is_paused).await;
     let refused = api.post("/api/chat", &chat("hi")).await;
@@ -46,7 +46,7 @@ async fn paused_machine_finishes_what_runs_and_gets_nothing_more() {
     assert!(paused.paused_until.unwrap() > paused.last_seen);
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(rest.contains("\"done\":true"), "{rest}");
-    machine.control().resume().unwrap();
+    machine.control().resume().await.unwrap();
     let resumed = api.wait_until_routable(id).await;
     assert_eq!(resumed.paused_until, None);
     ask(api, 1).await;
@@ -64,7 +64,7 @@ async fn requests_go_to_the_machines_that_are_not_paused() {
         machine.start();
         machine.wait_until_routable().await;
     }
-    machines[0].control().pause(None).unwrap();
+    machines[0].control().pause(None).await.unwrap();
     let agents = api.agents().await;
     let first = agents.iter().find(|agent| agent.machine_name == "gpu-1");
     let id = first.unwrap().id;

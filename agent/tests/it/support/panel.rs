@@ -4,12 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::header::{CONTENT_TYPE, COOKIE, HOST, LOCATION, ORIGIN, SET_COOKIE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, LOCATION, ORIGIN, SET_COOKIE};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use ollama_agent::panel::PanelFile;
+use serde_json::Value;
 
 use super::DEADLINE;
 
@@ -68,31 +69,55 @@ pub(crate) async fn send(
     }
 }
 
+/// Returns the path of a link that opens the panel once.
+pub(crate) async fn ticket(file: &PanelFile) -> String {
+    ticket_for(file, "anybody").await
+}
+
+pub(crate) async fn ticket_for(file: &PanelFile, opener: &str) -> String {
+    let bearer = format!("Bearer {}", file.token);
+    let headers = [(AUTHORIZATION, &*bearer)];
+    let path = format!("/ticket?for={opener}");
+    let made = send(file, (Method::POST, &path), &headers, "").await;
+    let link: Value = serde_json::from_str(&made.text).unwrap();
+    link["url"].as_str().unwrap().replacen(&file.url, "", 1)
+}
+
 /// A browser that was opened by the panel's link.
 #[derive(Debug)]
 pub(crate) struct Browser {
     file: PanelFile,
+    page: String,
     cookie: String,
 }
 
 impl Browser {
     pub(crate) async fn open(file: PanelFile) -> Self {
-        let path = file.link().replacen(&file.url, "", 1);
-        let opened = send(&file, (Method::GET, &path), &[], "").await;
+        let opened = send(&file, (Method::GET, &ticket(&file).await), &[], "").await;
         assert_eq!(opened.status, StatusCode::SEE_OTHER);
-        assert_eq!(opened.header(LOCATION), Some("/"));
+        let page = opened.header(LOCATION).unwrap().to_owned();
         let cookie = opened.header(SET_COOKIE).unwrap();
         let cookie = cookie.split(';').next().unwrap().to_owned();
-        Self { file, cookie }
+        Self { file, page, cookie }
     }
 
     pub(crate) fn cookie(&self) -> &str {
         &self.cookie
     }
 
+    /// Returns the path of the page, which ends with a slash.
+    pub(crate) fn page(&self) -> &str {
+        &self.page
+    }
+
+    /// Asks for the page itself, or for what is at a path below it.
     pub(crate) async fn get(&self, path: &str) -> Page {
-        let headers = [(COOKIE, &*self.cookie)];
-        send(&self.file, (Method::GET, path), &headers, "").await
+        let (headers, path) = ([(COOKIE, &*self.cookie)], self.below(path));
+        send(&self.file, (Method::GET, &path), &headers, "").await
+    }
+
+    fn below(&self, path: &str) -> String {
+        format!("{}{path}", self.page)
     }
 
     pub(crate) async fn submit(&self, path: &str, form: &str) -> Page {
@@ -101,7 +126,13 @@ impl Browser {
             (ORIGIN, &*self.file.url),
             (CONTENT_TYPE, "application/x-www-form-urlencoded"),
         ];
-        send(&self.file, (Method::POST, path), &headers, form).await
+        send(
+            &self.file,
+            (Method::POST, &self.below(path)),
+            &headers,
+            form,
+        )
+        .await
     }
 
     pub(crate) fn host(&self) -> (http::HeaderName, &str) {

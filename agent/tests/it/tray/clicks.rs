@@ -34,6 +34,7 @@ async fn every_click_does_what_it_says() {
     item.click("Open this machine's settings").await;
     let settings = desktop.written("opened").await;
     assert!(settings.starts_with("http://127.0.0.1:"), "{settings}");
+    assert!(!settings.contains(&desktop.panel().token), "{settings}");
     desktop.forget("opened");
 
     item.click("Copy diagnostics").await;
@@ -117,4 +118,5 @@ async fn second_start_shows_the_settings_of_the_first() {
     assert!(output.status.success(), "{}", desktop.agent_log());
     let settings = desktop.written("opened").await;
     assert!(settings.starts_with("http://127.0.0.1:"), "{settings}");
+    assert!(!settings.contains(&desktop.panel().token), "{settings}");
 }

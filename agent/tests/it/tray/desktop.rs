@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use ollama_agent::panel::PanelFile;
 use ollama_coordinator_common::base_url::BaseUrl;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -154,12 +155,15 @@ impl Desktop {
     /// Waits until the agent's icon is in the tray.
     pub(crate) async fn item(&self, agent: &Child) -> Item {
         let bus = self.connect().await;
-        let name = format!("org.kde.StatusNotifierItem-{}-1", agent.id().unwrap());
-        eventually("the agent's icon", async || {
+        let names = format!("org.kde.StatusNotifierItem-{}-", agent.id().unwrap());
+        let name = eventually("the agent's icon", async || {
             let tray = proxy(&bus, WATCHER, "/StatusNotifierWatcher", WATCHER).await;
             let items = tray.get_property("RegisteredStatusNotifierItems").await;
             let items: Vec<String> = items.unwrap_or_default();
-            items.iter().any(|item| item.contains(&name)).then_some(())
+            let mut parts = items.iter().flat_map(|item| item.split('/'));
+            parts
+                .find(|part| part.starts_with(&names))
+                .map(str::to_owned)
         })
         .await;
         Item::new(bus, name)
@@ -176,6 +180,12 @@ impl Desktop {
             .stderr(self.log())
             .spawn()
             .unwrap()
+    }
+
+    /// Returns what the agent left for programs.
+    pub(crate) fn panel(&self) -> PanelFile {
+        let file = PanelFile::read(&self.home.path().join("state"));
+        file.unwrap().expect("the agent has a panel")
     }
 
     fn program(&self, program: &str) -> Command {

@@ -103,6 +103,29 @@ async fn icon_appears_with_a_session_bus_that_comes_later() {
 }
 
 #[tokio::test]
+async fn icon_is_there_again_when_the_session_bus_is() {
+    let name = "icon_is_there_again_when_the_session_bus_is";
+    let Some(mut desktop) = Desktop::start(name).await else {
+        return;
+    };
+    let (coordinator, runtime) = (FakeCoordinator::start(), FakeRuntime::start(&[]));
+    let mut panel = desktop.start_panel().await;
+    let agent = desktop.start_agent(&coordinator.url(), &runtime.url());
+    let item = desktop.item(&agent).await;
+    item.says(&format!("{NAME}: ready")).await;
+
+    panel.kill().await.unwrap();
+    desktop.stop_bus().await;
+    desktop.start_bus().await;
+    let _panel = desktop.start_panel().await;
+
+    let item = desktop.item(&agent).await;
+    item.says(&format!("{NAME}: ready")).await;
+    item.click("Until I resume").await;
+    item.says(&format!("{NAME}: paused")).await;
+}
+
+#[tokio::test]
 async fn agent_serves_without_display_and_session_bus() {
     let desktop = Desktop::without_display();
     let (mut coordinator, runtime) = (FakeCoordinator::start(), FakeRuntime::start(&[]));
