@@ -505,7 +505,7 @@ async fn start_at_login_is_not_offered_beside_a_service() {
     let _agent = start(state_dir.path(), &["--coordinator", "http://127.0.0.1:1"]);
     let browser = Browser::open(panel_of(state_dir.path()).await).await;
 
-    let page = browser.get("/").await.text;
+    let page = browser.get("").await.text;
 
     assert!(!page.contains("start_at_login"), "{page}");
     assert!(page.contains("Starts by itself, as a service"), "{page}");
