@@ -181,7 +181,7 @@ export const en = {
     requestsChart: "Requests per minute",
     tokensChart: "Tokens per second",
     firstToken: "P95 first token",
-    firstTokenChart: "First token of 95 % of streamed answers",
+    firstTokenChart: "Time to first token",
     ok: "answered",
     failed: "failed",
     useIt: "Use it",
