@@ -24,8 +24,11 @@ impl Pause {
     /// Makes a pause that begins now.
     ///
     /// # Errors
-    /// It would be too long to be meant.
+    /// It would be too short or too long to be meant.
     pub fn lasting(length: Option<Duration>, now: SystemTime) -> Result<Self, PauseError> {
+        if length.is_some_and(|length| length.is_zero()) {
+            return Err(PauseError::Nothing);
+        }
         if length.is_some_and(|length| length > LONGEST) {
             return Err(PauseError::TooLong);
         }
@@ -104,6 +107,9 @@ struct StoredPause {
 /// Why there is no pause, or why it goes on.
 #[derive(Debug, thiserror::Error)]
 pub enum PauseError {
+    /// It would be over before it began.
+    #[error("a pause of no length pauses nothing; to end one, resume")]
+    Nothing,
     /// Nobody means a pause of this length.
     #[error("a pause lasts a year at most; without a length it lasts until it is ended")]
     TooLong,
@@ -177,5 +183,6 @@ mod tests {
         assert_eq!(notice.remaining_ms, Some(60_000));
         assert_eq!(Pause { until: None }.notice(NOW).remaining_ms, None);
         assert!(Pause::lasting(Some(2 * LONGEST), NOW).is_err());
+        assert!(Pause::lasting(Some(Duration::ZERO), NOW).is_err());
     }
 }

@@ -220,7 +220,7 @@ pub enum SettingsError {
         setting: Setting,
     },
     /// A value is not one that the setting can have.
-    #[error("{place}: `{setting}` is unusable: {source}")]
+    #[error("{place}: `{setting}` is unusable")]
     Value {
         /// Where.
         place: Place,

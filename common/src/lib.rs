@@ -16,6 +16,7 @@ pub mod duration;
 pub mod http;
 pub mod id;
 pub mod logging;
+pub mod name;
 pub mod probe;
 pub mod protocol;
 pub mod secret;

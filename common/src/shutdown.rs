@@ -44,11 +44,13 @@ impl Shutdown {
     }
 }
 
-/// What asks a process to end: SIGTERM and SIGINT.
+/// What asks a process to end: SIGTERM, SIGINT, and a terminal that goes away.
 #[cfg(unix)]
 struct TerminationSignals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    /// Comes once: the shell and the system both tell of the same end, which forces nothing.
+    hangup: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
@@ -59,15 +61,40 @@ impl TerminationSignals {
         Self {
             terminate: signal(SignalKind::terminate()).expect("SIGTERM can be handled"),
             interrupt: signal(SignalKind::interrupt()).expect("SIGINT can be handled"),
+            hangup: ends_with_its_terminal()
+                .then(|| signal(SignalKind::hangup()).expect("SIGHUP can be handled")),
         }
     }
 
     async fn next(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            _ = hangup => self.hangup = None,
         }
     }
+}
+
+/// Returns whether SIGHUP would end the process, which `nohup` has it ignore. Where that cannot be
+/// told, the signal is left as it is.
+#[cfg(unix)]
+fn ends_with_its_terminal() -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| !ignores_hangup(&status))
+}
+
+/// Reads the mask of ignored signals, in which SIGHUP is the lowest.
+#[cfg(unix)]
+fn ignores_hangup(status: &str) -> bool {
+    let mut lines = status.lines();
+    let mask = lines.find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_none_or(|mask| mask & 1 == 1)
 }
 
 /// What asks a process to end: Ctrl-C, a closed console, logging off, shutting down.
@@ -105,6 +132,14 @@ impl TerminationSignals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn hangup_that_is_ignored_stays_so() {
+        assert!(ignores_hangup("Name:\ta\nSigIgn:\t0000000000001001\n"));
+        assert!(!ignores_hangup("Name:\ta\nSigIgn:\t0000000000001000\n"));
+        assert!(ignores_hangup("Name:\ta\n"));
+    }
 
     #[tokio::test]
     async fn second_request_to_stop_forces() {

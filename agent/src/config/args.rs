@@ -9,7 +9,7 @@ use ollama_coordinator_common::duration;
 use ollama_coordinator_common::logging::LogFormat;
 
 use super::setting::{InvalidValue, Setting};
-use super::{Advertised, DEFAULT_COORDINATOR_PORT, Panel, link, runtime_url};
+use super::{Advertised, DEFAULT_COORDINATOR_PORT, Panel, link, machine_name, runtime_url};
 
 const SMALLEST_INTERVAL: Duration = Duration::from_millis(100);
 const LARGEST_INTERVAL: Duration = Duration::from_hours(1);
@@ -42,7 +42,12 @@ pub struct Args {
 
     /// What to call this machine [default: `OLLAMA_MACHINE_NAME`, `HOSTNAME`, else the system's
     /// name]
-    #[arg(long, env = "OLLAMA_AGENT_MACHINE_NAME", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "OLLAMA_AGENT_MACHINE_NAME",
+        value_name = "NAME",
+        value_parser = machine_name::parse
+    )]
     pub machine_name: Option<String>,
 
     /// How many requests the runtime is given at once, 1 to 10000 [default: what it says]
@@ -119,7 +124,7 @@ impl Args {
             Setting::Runtime => self.runtime = Some(read(runtime_url::parse(text))?),
             Setting::Advertise => self.advertise = Some(read(link::parse(text))?),
             Setting::StateDir => self.state_dir = Some(PathBuf::from(text)),
-            Setting::MachineName => self.machine_name = Some(text.to_owned()),
+            Setting::MachineName => self.machine_name = Some(read(machine_name::parse(text))?),
             Setting::Capacity => self.capacity = Some(read(capacity(text))?),
             Setting::RegisterRetryInterval => {
                 self.register_retry_interval = Some(read(interval(text))?);

@@ -1,9 +1,17 @@
 //! What to call this machine.
 
+use ollama_coordinator_common::name::{self, InvalidName, MAX_CHARS};
+
 use super::Origin;
 
-const MAX_CHARS: usize = 255;
 const NAMELESS: &str = "unnamed";
+
+/// Reads what `--machine-name` says: the rule by which the coordinator takes names. Nothing at all
+/// leaves the name to the system.
+pub(super) fn parse(text: &str) -> Result<String, InvalidName> {
+    name::check(text)?;
+    Ok(text.to_owned())
+}
 
 /// Returns the first candidate with something to read in it, made fit for one line, and who said it.
 pub(super) fn choose(
@@ -19,7 +27,7 @@ pub(super) fn choose(
 }
 
 fn one_line(name: &str) -> String {
-    let printable = name.trim().chars().filter(|c| !c.is_control());
+    let printable = name.trim().chars().filter(|c| !name::is_hidden(*c));
     printable.take(MAX_CHARS).collect()
 }
 
@@ -46,7 +54,10 @@ mod tests {
 
     #[test]
     fn name_fits_on_one_line() {
-        assert_eq!(chosen(Some(" a\nb\u{1b}c ".to_owned())), "abc");
+        assert_eq!(
+            chosen(Some(" a\nb\u{1b}c\u{202e}\u{200b} ".to_owned())),
+            "abc"
+        );
         assert_eq!(chosen(Some("é".repeat(300))).chars().count(), 255);
         assert_eq!(chosen(None), "unnamed");
     }

@@ -229,7 +229,7 @@ struct Failed(StatusCode, String);
 impl From<PauseError> for Failed {
     fn from(error: PauseError) -> Self {
         let status = match error {
-            PauseError::TooLong => StatusCode::BAD_REQUEST,
+            PauseError::Nothing | PauseError::TooLong => StatusCode::BAD_REQUEST,
             PauseError::File { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self(status, error_chain(&error))

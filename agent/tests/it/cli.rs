@@ -1,5 +1,6 @@
 //! The process: its first words, its exit status, its reaction to signals.
 
+use rstest::rstest;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
@@ -111,8 +112,12 @@ async fn first_line_says_what_runs_where() {
 }
 
 #[cfg(unix)]
+#[rstest]
+#[case("-TERM")]
+#[case("-INT")]
+#[cfg_attr(target_os = "linux", case("-HUP"))]
 #[tokio::test]
-async fn termination_signal_says_goodbye_and_succeeds() {
+async fn termination_signal_says_goodbye_and_succeeds(#[case] signal: &str) {
     let mut coordinator = FakeCoordinator::start();
     let state_dir = tempfile::tempdir().unwrap();
     let agent = command(state_dir.path())
@@ -125,7 +130,7 @@ async fn termination_signal_says_goodbye_and_succeeds() {
 
     let pid = agent.id().unwrap().to_string();
     let sent = Command::new("kill")
-        .args(["-TERM", &pid])
+        .args([signal, &pid])
         .status()
         .await
         .unwrap();

@@ -174,6 +174,20 @@ async fn unusable_values_are_shown_again_with_what_is_allowed() {
 }
 
 #[tokio::test]
+async fn name_that_the_coordinator_would_refuse_is_not_saved() {
+    let state_dir = tempfile::tempdir().unwrap();
+    let _agent = start(state_dir.path(), &[]);
+    let browser = Browser::open(panel_of(state_dir.path()).await).await;
+    let form = "action=save&coordinator=http://127.0.0.1:1&machine_name=gpu%E2%80%AE1";
+
+    let page = browser.submit("settings", form).await;
+
+    assert_eq!(page.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(page.text.contains("text-direction"), "{}", page.text);
+    assert!(!state_dir.path().join("settings.toml").exists());
+}
+
+#[tokio::test]
 async fn fixed_values_are_shown_with_the_reason_and_cannot_be_changed() {
     let coordinator = FakeCoordinator::start();
     let state_dir = tempfile::tempdir().unwrap();

@@ -67,7 +67,8 @@ pub(super) fn steps(
     Ok(match action {
         Action::Install => systemctl.install(&found),
         Action::Uninstall => vec![
-            systemctl.on_unit(&["disable", "--now"]),
+            // An install that failed half-way has left no more than its file.
+            Step::Run(systemctl.unit_command(&["disable", "--now"]).or_go_on()),
             Step::Remove {
                 path: place.file(unit.product.name),
             },
@@ -117,9 +118,12 @@ impl Systemctl<'_> {
     }
 
     fn on_unit(&self, words: &[&str]) -> Step {
+        Step::Run(self.unit_command(words).or_see(self.log()))
+    }
+
+    fn unit_command(&self, words: &[&str]) -> Run {
         let service = format!("{}.service", self.unit.product.name);
-        let words = [words, &[service.as_str()]].concat();
-        Step::Run(self.command(&words).or_see(self.log()))
+        self.command(&[words, &[service.as_str()]].concat())
     }
 
     fn run(&self, words: &[&str]) -> Step {
@@ -219,6 +223,7 @@ mod tests {
 
     use super::super::place::Manager;
     use super::super::place::tests::place;
+    use super::super::plan::OnFailure;
     use super::super::plan::tests::unit;
     use super::*;
 
@@ -312,6 +317,19 @@ mod tests {
             commands[1].contains("already, just like this"),
             "{commands:?}"
         );
+    }
+
+    #[test]
+    fn uninstall_removes_what_a_failed_install_has_left() {
+        let (unit, place) = (unit(&FLAGS), place(Manager::Systemd, Scope::User));
+        let ours = Found::Ours("# ours".to_owned());
+
+        let steps = steps(Action::Uninstall, &unit, &place, ours).unwrap();
+
+        let [Step::Run(disable), Step::Remove { .. }, ..] = &steps[..] else {
+            panic!("{steps:?}");
+        };
+        assert_eq!(disable.on_failure, OnFailure::GoOn);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::RangeInclusive;
 
+use ollama_coordinator_common::name::{self, is_hidden};
 use ollama_coordinator_common::protocol::error::FieldError;
 use ollama_coordinator_common::protocol::heartbeat::HeartbeatRequest;
 use ollama_coordinator_common::protocol::register::RegisterRequest;
@@ -13,7 +14,6 @@ use ollama_coordinator_common::version::{self, Version};
 
 use super::error::ApiError;
 
-const MAX_NAME: usize = 255;
 const MAX_NOTES: usize = 4_096;
 const MAX_LABELS: usize = 64;
 const MAX_MODELS: usize = 2_000;
@@ -133,13 +133,8 @@ impl Rules {
     }
 
     fn text(&mut self, field: impl Into<String>, text: &str) {
-        if text.chars().count() > MAX_NAME {
-            self.broken(field, "must have at most 255 characters");
-        } else if text.chars().any(is_hidden) {
-            self.broken(
-                field,
-                "must not contain control or text-direction characters",
-            );
+        if let Err(invalid) = name::check(text) {
+            self.broken(field, &invalid.to_string());
         }
     }
 
@@ -259,16 +254,6 @@ impl Rules {
             Err(ApiError::Invalid(self.0))
         }
     }
-}
-
-/// Control characters, and those that reorder or hide text on a screen.
-fn is_hidden(c: char) -> bool {
-    let reorders = matches!(
-        c,
-        '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
-            | '\u{2066}'..='\u{2069}' | '\u{feff}'
-    );
-    c.is_control() || reorders
 }
 
 #[cfg(test)]
@@ -406,8 +391,7 @@ mod tests {
 
     /// Returns the texts and keys of a document that nobody should see on a screen.
     fn unfit_texts(document: &Value) -> Vec<String> {
-        let is_unfit =
-            |text: &&String| text.chars().any(is_hidden) || text.chars().count() > MAX_NAME;
+        let is_unfit = |text: &&String| name::check(text).is_err();
         match document {
             Value::String(text) => Some(text).filter(is_unfit).cloned().into_iter().collect(),
             Value::Array(items) => items.iter().flat_map(unfit_texts).collect(),
