@@ -62,13 +62,17 @@ pub(crate) async fn start(port: u16, given: Given, control: &Control, tasks: &Ta
         token: access.token().expose().to_owned(),
         pid: std::process::id(),
     };
-    if let Err(error) = file.leave(control.state_dir()) {
-        tracing::warn!(%error, "Commands do not find this agent: its address cannot be kept");
+    match file.leave(control.state_dir()) {
+        Ok(()) => tracing::info!(
+            panel.url = file.url,
+            "Settings panel is up; `ollama-agent panel` prints the link that opens it"
+        ),
+        Err(error) => {
+            tracing::warn!(%error, "Commands do not find this agent: its address cannot be kept");
+            // That of a process before would send them to the wrong one.
+            PanelFile::remove(control.state_dir());
+        }
     }
-    tracing::info!(
-        panel.url = file.url,
-        "Settings panel is up; `ollama-agent panel` prints the link that opens it"
-    );
     let links = PanelLinks::new(file.url);
     control.set_panel(Some(links.clone()));
     let panel = Panel(Arc::new(Shared {

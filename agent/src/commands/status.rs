@@ -61,10 +61,10 @@ async fn unasked(args: &StatusArgs, config: &Config, meant: &Meant) -> Result<u8
     let state_dir = home.state_dir.display();
     let (running, code) = match (home.usage, home.access) {
         (Use::Running { .. }, Access::Open) => {
-            let code = if is_online(config, &home).await {
-                0
-            } else {
-                NOT_CONNECTED
+            let code = match is_online(config, &home).await {
+                Some(true) => 0,
+                Some(false) => NOT_CONNECTED,
+                None => NOT_KNOWN,
             };
             ("runs without a panel to ask (--panel off)", code)
         }
@@ -72,12 +72,14 @@ async fn unasked(args: &StatusArgs, config: &Config, meant: &Meant) -> Result<u8
         (Use::Unknown, Access::Closed) => ("is a service of this machine", NOT_KNOWN),
         (Use::Free, _) | (Use::Unknown, Access::Open) => ("does not run", NOT_RUNNING),
     };
+    let is_running = code != NOT_RUNNING;
+    // One that runs may have been told another name than this command.
+    let name = (!is_running).then_some(&config.machine_name);
     if args.json {
-        let is_running = code != NOT_RUNNING;
         let phase = if is_running { "unknown" } else { "not_running" };
         let shown = json!({
             "schema": SCHEMA, "phase": phase, "agent_id": home.agent_id,
-            "state_dir": home.state_dir, "machine_name": config.machine_name,
+            "state_dir": home.state_dir, "machine_name": name,
         });
         print(&format!("{shown:#}\n"))?;
         return Ok(code);
@@ -93,24 +95,29 @@ async fn unasked(args: &StatusArgs, config: &Config, meant: &Meant) -> Result<u8
             let doctor = meant.command("doctor");
             format!("The coordinator does not hear from it. Why: {doctor}\n")
         }
+        NOT_KNOWN if home.access == Access::Open => {
+            "Its coordinator is not known here: the settings file does not name it.\n".to_owned()
+        }
         NOT_KNOWN => format!("Ask it: {}\n", meant.command("status")),
         _ => "The coordinator hears from it.\n".to_owned(),
     };
+    let name = name.map(|name| format!("{name} · ")).unwrap_or_default();
     print(&format!(
-        "Agent        {} · {running}\nIdentity     {identity}\n\n{next}",
-        config.machine_name
+        "Agent        {name}{running}\nIdentity     {identity}\n\n{next}"
     ))?;
     Ok(code)
 }
 
-async fn is_online(config: &Config, home: &Home) -> bool {
-    let (Some(coordinator), Some(id)) = (&config.coordinator, home.agent_id) else {
-        return false;
+/// Returns whether the coordinator hears from it; `None`: nobody says which coordinator.
+async fn is_online(config: &Config, home: &Home) -> Option<bool> {
+    let coordinator = config.coordinator.as_ref()?;
+    let Some(id) = home.agent_id else {
+        return Some(false);
     };
     let dial = config.dial.clone();
     let mut client = CoordinatorClient::new(coordinator.clone(), dial, config.timing.connect);
     let view = client.view(id).await;
-    view.is_some_and(|view| view.status == AgentStatus::Online)
+    Some(view.is_some_and(|view| view.status == AgentStatus::Online))
 }
 
 fn exit_code(status: &StatusView) -> u8 {

@@ -134,3 +134,20 @@ async fn agent_without_a_panel_is_asked_about_at_the_coordinator() {
     assert!(text.contains("runs without a panel to ask"), "{text}");
     assert!(text.ends_with("The coordinator hears from it.\n"), "{text}");
 }
+
+#[tokio::test]
+async fn agent_without_a_panel_is_not_said_to_be_cut_off_where_its_coordinator_is_not_known() {
+    let mut coordinator = FakeCoordinator::start();
+    let state_dir = tempfile::tempdir().unwrap();
+    let to = coordinator.url().to_string();
+    let mut running = agent(state_dir.path(), &to, "127.0.0.1:1");
+    let _running = running.env("OLLAMA_AGENT_PANEL", "off").spawn().unwrap();
+    coordinator
+        .wait_for(|log| !log.heartbeats().is_empty())
+        .await;
+
+    let (output, text) = asked(command(state_dir.path()), &["status"]).await;
+
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("Its coordinator is not known here"), "{text}");
+}
