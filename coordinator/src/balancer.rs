@@ -121,7 +121,10 @@ pub enum AcquireError {
     /// Agents that have it are known, but none may get requests now.
     #[error("every agent that has the model is offline or gets no requests")]
     NotRoutable,
-    /// As before, but one of them may be back at once.
+    /// As before, and one of them is paused.
+    #[error("every agent that has the model is paused or offline")]
+    Paused,
+    /// As [`Self::NotRoutable`], but one of them may be back at once.
     #[error("every agent that has the model is offline or comes back just now")]
     Reconnecting,
     /// No known agent has the model, but some have not been heard of since the start.
@@ -219,6 +222,8 @@ impl Balancer {
             AcquireError::Recovering
         } else if error == AcquireError::NotRoutable && registry.awaits(model) {
             AcquireError::Reconnecting
+        } else if error == AcquireError::NotRoutable && registry.is_paused(model) {
+            AcquireError::Paused
         } else {
             error
         }

@@ -216,6 +216,11 @@ impl Registry {
         self.0.table.lock().awaits(model, Instant::now())
     }
 
+    /// Returns whether an agent that has a model gets no requests because its owner paused it.
+    pub fn is_paused(&self, model: &str) -> bool {
+        self.0.table.lock().is_paused(model)
+    }
+
     /// Returns the tunnel of an agent.
     pub fn tunnel_of(&self, id: AgentId) -> Option<TunnelId> {
         self.0.table.lock().tunnel_of(id)

@@ -320,7 +320,10 @@ impl Tried {
 
     /// Returns whether an agent may be back soon: all are gone, one of them just now.
     fn may_wait(&mut self, error: AcquireError) -> bool {
-        let all_are_gone = matches!(error, AcquireError::Exhausted | AcquireError::NotRoutable);
+        let all_are_gone = matches!(
+            error,
+            AcquireError::Exhausted | AcquireError::NotRoutable | AcquireError::Paused
+        );
         let just_now = match self.failure {
             Some(ForwardError::NotConnected(_) | ForwardError::Broken(_)) => self.refusal.is_none(),
             Some(ForwardError::Silent(_)) | None => false,

@@ -237,6 +237,7 @@ impl ProxyError {
             Self::NoAgent { error, .. } => match error {
                 AcquireError::NoSuchModel | AcquireError::OtherApi => StatusCode::NOT_FOUND,
                 AcquireError::NotRoutable
+                | AcquireError::Paused
                 | AcquireError::Reconnecting
                 | AcquireError::Recovering
                 | AcquireError::NotThere
@@ -268,6 +269,7 @@ impl ProxyError {
                 AcquireError::NoSuchModel => "no_such_model",
                 AcquireError::OtherApi => "other_api",
                 AcquireError::NotRoutable => "not_routable",
+                AcquireError::Paused => "paused",
                 AcquireError::Reconnecting => "reconnecting",
                 AcquireError::Recovering => "recovering",
                 AcquireError::NotThere => "not_there",
@@ -329,6 +331,9 @@ fn no_agent(model: &str, error: AcquireError) -> String {
         }
         AcquireError::QueueTimeout => {
             format!("no machine that has model '{model}' became free in time, please try again")
+        }
+        AcquireError::Paused => {
+            format!("every machine that has model '{model}' is paused by its owner, or offline")
         }
         AcquireError::NotRoutable | AcquireError::Reconnecting | AcquireError::Exhausted => {
             format!("every machine that has model '{model}' is offline or gets no requests")

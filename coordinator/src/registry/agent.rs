@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::lease::{Lease, Trust};
 use super::routing::RoutingFacts;
-use super::snapshot::AgentSnapshot;
+use super::snapshot::{AgentSnapshot, model_key};
 use crate::storage::agent::{StoredAgent, StoredPause};
 
 /// A moment on both clocks: the monotonic one decides, the other is only shown.
@@ -114,6 +114,12 @@ impl AgentRecord {
             registrations: 0,
             unsaved: false,
         }
+    }
+
+    /// Returns whether it has the model with this key.
+    pub(super) fn has_model(&self, key: &str) -> bool {
+        let mut models = self.stored.runtime.models.iter();
+        models.any(|known| model_key(&known.name) == key)
     }
 
     pub(super) fn status(&self) -> AgentStatus {

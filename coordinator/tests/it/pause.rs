@@ -40,11 +40,13 @@ async fn paused_machine_finishes_what_runs_and_gets_nothing_more() {
     machine.control().pause(Some(LONG)).await.unwrap();
 
     let paused = api.wait_for_agent(id, "paused", is_paused).await;
-    let refused = api.post("/api/chat", &chat("hi")).await;
+    let mut refused = api.post("/api/chat", &chat("hi")).await;
     let rest = running.text().await;
     assert!(!paused.routable && !paused.draining, "{paused:?}");
     assert!(paused.paused_until.unwrap() > paused.last_seen);
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    let why = refused.text().await;
+    assert!(why.contains("paused by its owner"), "{why}");
     assert!(rest.contains("\"done\":true"), "{rest}");
     machine.control().resume().await.unwrap();
     let resumed = api.wait_until_routable(id).await;

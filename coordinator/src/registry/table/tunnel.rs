@@ -112,8 +112,15 @@ impl AgentTable {
                 Some(UnroutableReason::Offline) => has_left,
                 Some(_) | None => false,
             };
-            let mut models = record.stored.runtime.models.iter();
-            is_awaited && is_gone && models.any(|known| model_key(&known.name) == model)
+            is_awaited && is_gone && record.has_model(&model)
+        })
+    }
+
+    /// Returns whether an agent that has a model gets no requests because its owner paused it.
+    pub fn is_paused(&self, model: &str) -> bool {
+        let model = model_key(model);
+        self.records.values().any(|record| {
+            record.unroutable() == Some(UnroutableReason::Paused) && record.has_model(&model)
         })
     }
 
