@@ -119,6 +119,11 @@ impl RunningAgent {
     pub fn of(meant: &Meant) -> Result<Self, LocalError> {
         let file = match (PanelFile::read(&meant.state_dir), &meant.service) {
             (Ok(Some(file)), _) => file,
+            (Ok(None), _) if matches!(Instance::look(&meant.state_dir), Use::Running { .. }) => {
+                return Err(LocalError::NoPanel {
+                    state_dir: meant.state_dir.clone(),
+                });
+            }
             (Ok(None), _) => {
                 return Err(LocalError::NotRunning {
                     state_dir: meant.state_dir.clone(),
@@ -206,9 +211,13 @@ impl RunningAgent {
 
 fn refused(answer: &HttpResponse) -> LocalError {
     let said = String::from_utf8_lossy(&answer.body);
+    let detail = match said.lines().next().unwrap_or_default() {
+        page if page.starts_with('<') => "it does not know the token in panel.json",
+        words => words,
+    };
     LocalError::Refused {
         status: answer.status.as_u16(),
-        detail: said.lines().next().unwrap_or_default().to_owned(),
+        detail: detail.to_owned(),
     }
 }
 
@@ -228,6 +237,15 @@ pub enum LocalError {
         state_dir: PathBuf,
         /// What starts it.
         start: String,
+    },
+    /// One runs, and has none.
+    #[error(
+        "the agent that uses {} cannot be asked: it has no panel (--panel off), or is just starting",
+        .state_dir.display()
+    )]
+    NoPanel {
+        /// Its state directory.
+        state_dir: PathBuf,
     },
     /// It is a service of the machine.
     #[error(
@@ -273,6 +291,7 @@ impl From<LocalError> for Failure {
             LocalError::NotRunning { .. } | LocalError::Silent { .. } => 3,
             LocalError::Unreadable { .. }
             | LocalError::Closed { .. }
+            | LocalError::NoPanel { .. }
             | LocalError::Url(_)
             | LocalError::Refused { .. } => 1,
         };

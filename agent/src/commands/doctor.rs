@@ -55,7 +55,8 @@ async fn examine(resolved: &Resolved) -> Report {
         Ok(mut agent) => agent.status().await.ok(),
         Err(_unasked) => None,
     };
-    let home = Home::look(&meant).await;
+    let mut home = Home::look(&meant).await;
+    home.last_error = told.as_ref().and_then(|told| told.last_error.clone());
     let config = told.as_ref().map(|told| as_told(resolved, told));
     let config = config.unwrap_or_else(|| resolved.config.clone());
     let settings = match (&config.coordinator, &told) {

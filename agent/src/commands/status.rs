@@ -49,7 +49,10 @@ pub async fn run(args: &StatusArgs, given: &Given) -> Result<u8, Failure> {
             Ok(exit_code(&status))
         }
         Err(
-            LocalError::NotRunning { .. } | LocalError::Silent { .. } | LocalError::Closed { .. },
+            LocalError::NotRunning { .. }
+            | LocalError::NoPanel { .. }
+            | LocalError::Silent { .. }
+            | LocalError::Closed { .. },
         ) => unasked(args, &resolved.config, &meant).await,
         Err(error) => Err(error.into()),
     }

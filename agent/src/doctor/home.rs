@@ -25,6 +25,8 @@ pub struct Home {
     pub agent_id: Option<AgentId>,
     /// Whether an agent uses it now.
     pub usage: Use,
+    /// What the agent that runs says went wrong last with the coordinator, while it is wrong.
+    pub last_error: Option<String>,
     /// What was found.
     pub checks: Vec<Check>,
 }
@@ -59,6 +61,7 @@ impl Home {
         Self {
             agent_id: agent_id.map(|identity| identity.agent_id),
             access: Access::Open,
+            last_error: None,
             checks: vec![
                 writable(state_dir),
                 known(state_dir, &identity),
@@ -83,6 +86,7 @@ impl Home {
         Self {
             agent_id: None,
             access: Access::Closed,
+            last_error: None,
             checks: vec![
                 state_dir.with_remedy(service.command("doctor")),
                 running(usage, meant),

@@ -36,8 +36,23 @@ pub(super) async fn look(mut client: HttpClient, config: &Config, home: &Home) -
     let own = view.filter(|_| is_running);
     let server = client.base();
     checks.push(tunnel((server, config), own.as_ref()).await);
-    checks.extend(own.as_ref().map(routable::explain));
+    checks.extend(routability(own.as_ref(), home.last_error.as_deref()));
     checks
+}
+
+/// Says whether requests come. Where the coordinator does not hear from an agent that runs, that one
+/// knows why.
+fn routability(own: Option<&AgentView>, last_error: Option<&str>) -> Option<Check> {
+    let is_heard_of = own.is_some_and(|view| view.status == AgentStatus::Online);
+    match last_error {
+        Some(error) if !is_heard_of => {
+            let found =
+                format!("the coordinator does not hear from the agent, which says: {error}");
+            let check = Check::error(CheckId::Routable, found);
+            Some(check.with_remedy("mend what it says; it tries again by itself"))
+        }
+        Some(_) | None => own.map(routable::explain),
+    }
 }
 
 async fn ask(client: &mut HttpClient, id: AgentId) -> Option<AgentView> {
@@ -117,4 +132,22 @@ async fn tunnel((server, config): (&BaseUrl, &Config), own: Option<&AgentView>) 
         return Check::warning(id, found).with_remedy("look at the agent's log");
     }
     tried
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agent_that_runs_and_is_not_heard_of_is_asked_why() {
+        let refused = routability(None, Some("the coordinator refuses: machine_name")).unwrap();
+
+        assert_eq!(refused.answer, Answer::Error);
+        assert!(
+            refused
+                .found
+                .ends_with("says: the coordinator refuses: machine_name")
+        );
+        assert_eq!(routability(None, None), None);
+    }
 }

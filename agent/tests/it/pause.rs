@@ -139,3 +139,26 @@ async fn command_without_a_running_agent_says_so() {
         "{messages}"
     );
 }
+
+#[tokio::test]
+async fn agent_without_a_panel_is_not_to_be_started_a_second_time() {
+    let mut coordinator = FakeCoordinator::start();
+    let state_dir = tempfile::tempdir().unwrap();
+    let mut agent = command(state_dir.path());
+    let _agent = agent
+        .env("OLLAMA_AGENT_COORDINATOR", coordinator.url().to_string())
+        .env("OLLAMA_AGENT_PANEL", "off")
+        .spawn()
+        .unwrap();
+    coordinator
+        .wait_for(|log| !log.heartbeats().is_empty())
+        .await;
+
+    let mut command = command(state_dir.path());
+    let output = ended(command.arg("pause").spawn().unwrap()).await;
+
+    let messages = messages(&output);
+    assert_eq!(output.status.code(), Some(1), "{messages}");
+    assert!(messages.contains("has no panel"), "{messages}");
+    assert!(!messages.contains("start it"), "{messages}");
+}
