@@ -29,8 +29,8 @@ pub(crate) const TIMEOUTS: HttpTimeouts = HttpTimeouts {
 pub async fn examine(config: &Config, settings: Check, (meant, home): (&Meant, Home)) -> Report {
     let coordinator = coordinator(config, &home);
     let machine = async { (service::look(meant.service.as_ref()).await, gpu().await) };
-    let (coordinator, runtime, (service, gpu)) =
-        tokio::join!(coordinator, runtime::look(config), machine);
+    let runtime = runtime(config, (meant, &home));
+    let (coordinator, runtime, (service, gpu)) = tokio::join!(coordinator, runtime, machine);
 
     let mut checks = vec![settings];
     checks.extend(home.checks);
@@ -51,6 +51,15 @@ async fn coordinator(config: &Config, home: &Home) -> Vec<Check> {
         checks.extend(standing::look(client, config, home).await);
     }
     checks
+}
+
+async fn runtime(config: &Config, (meant, home): (&Meant, &Home)) -> Vec<Check> {
+    if home.is_runtime_known {
+        return runtime::look(config).await;
+    }
+    let found = "the agent that runs does not say which runtime it has";
+    let check = Check::unknown(CheckId::Runtime, found);
+    vec![check.with_remedy(meant.command("doctor --runtime 127.0.0.1:11434"))]
 }
 
 async fn gpu() -> Check {

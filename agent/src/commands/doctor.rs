@@ -57,6 +57,8 @@ async fn examine(resolved: &Resolved) -> Report {
     };
     let mut home = Home::look(&meant).await;
     home.last_error = told.as_ref().and_then(|told| told.last_error.clone());
+    let is_untold = told.is_none() && !matches!(home.usage, Use::Free);
+    home.is_runtime_known = !is_untold || *resolved.origin(Setting::Runtime) != Origin::Default;
     let config = told.as_ref().map(|told| as_told(resolved, told));
     let config = config.unwrap_or_else(|| resolved.config.clone());
     let settings = match (&config.coordinator, &told) {

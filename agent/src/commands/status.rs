@@ -38,16 +38,7 @@ pub async fn run(args: &StatusArgs, given: &Given) -> Result<u8, Failure> {
         Err(error) => Err(error),
     };
     match status {
-        Ok(status) => {
-            let text = if args.json {
-                let json = serde_json::to_string_pretty(&status);
-                json.expect("plain fields become JSON") + "\n"
-            } else {
-                text(&status)
-            };
-            print(&text)?;
-            Ok(exit_code(&status))
-        }
+        Ok(status) => tell(args, &status),
         Err(
             LocalError::NotRunning { .. }
             | LocalError::NoPanel { .. }
@@ -58,13 +49,32 @@ pub async fn run(args: &StatusArgs, given: &Given) -> Result<u8, Failure> {
     }
 }
 
+fn tell(args: &StatusArgs, status: &StatusView) -> Result<u8, Failure> {
+    let text = if args.json {
+        let json = serde_json::to_string_pretty(status);
+        json.expect("plain fields become JSON") + "\n"
+    } else {
+        text(status)
+    };
+    print(&text)?;
+    Ok(exit_code(status))
+}
+
 /// Says what can be known of an agent that cannot be asked.
 async fn unasked(args: &StatusArgs, config: &Config, meant: &Meant) -> Result<u8, Failure> {
     let home = Home::look(meant).await;
     let state_dir = home.state_dir.display();
     let (running, code) = match (home.usage, home.access) {
         (Use::Running { .. }, Access::Open) => {
-            let code = match is_online(config, &home).await {
+            let is_online = is_online(config, &home).await;
+            // It may only have been starting: it registers when its panel is up.
+            if is_online == Some(true)
+                && let Ok(mut agent) = RunningAgent::of(meant)
+                && let Ok(status) = agent.status().await
+            {
+                return tell(args, &status);
+            }
+            let code = match is_online {
                 Some(true) => 0,
                 Some(false) => NOT_CONNECTED,
                 None => NOT_KNOWN,

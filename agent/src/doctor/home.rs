@@ -27,6 +27,8 @@ pub struct Home {
     pub usage: Use,
     /// What the agent that runs says went wrong last with the coordinator, while it is wrong.
     pub last_error: Option<String>,
+    /// Whether the runtime that is looked at is the agent's: one that runs may have been told another.
+    pub is_runtime_known: bool,
     /// What was found.
     pub checks: Vec<Check>,
 }
@@ -62,6 +64,7 @@ impl Home {
             agent_id: agent_id.map(|identity| identity.agent_id),
             access: Access::Open,
             last_error: None,
+            is_runtime_known: true,
             checks: vec![
                 writable(state_dir),
                 known(state_dir, &identity),
@@ -87,6 +90,7 @@ impl Home {
             agent_id: None,
             access: Access::Closed,
             last_error: None,
+            is_runtime_known: true,
             checks: vec![
                 state_dir.with_remedy(service.command("doctor")),
                 running(usage, meant),

@@ -151,3 +151,24 @@ async fn agent_without_a_panel_is_not_said_to_be_cut_off_where_its_coordinator_i
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("Its coordinator is not known here"), "{text}");
 }
+
+#[tokio::test]
+async fn doctor_does_not_guess_the_runtime_of_an_agent_without_a_panel() {
+    let mut coordinator = FakeCoordinator::start();
+    let state_dir = tempfile::tempdir().unwrap();
+    let to = coordinator.url().to_string();
+    let mut running = agent(state_dir.path(), &to, "127.0.0.1:1");
+    let _running = running.env("OLLAMA_AGENT_PANEL", "off").spawn().unwrap();
+    coordinator
+        .wait_for(|log| !log.heartbeats().is_empty())
+        .await;
+
+    let mut doctor = command(state_dir.path());
+    doctor.env_remove("OLLAMA_HOST");
+    let (_, text) = asked(doctor, &["doctor", "--json"]).await;
+
+    let report: Value = serde_json::from_str(&text).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    let runtime = checks.iter().find(|check| check["id"] == "runtime");
+    assert_eq!(runtime.unwrap()["answer"], "unknown", "{text}");
+}
