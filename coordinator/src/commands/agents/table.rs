@@ -8,10 +8,12 @@ use ollama_coordinator_common::protocol::system::{Gpu, SystemInfo};
 use ollama_coordinator_common::protocol::view::{
     AgentStatus, AgentView, AgentWarning, UnroutableReason,
 };
-use unicode_width::UnicodeWidthStr as _;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 const GAP: &str = "  ";
 const UNKNOWN: &str = "-";
+/// One long name must not push the columns of all others off the screen.
+const WIDEST_CELL: usize = 40;
 
 /// One column: its title, and what it says of an agent.
 type Column = (&'static str, fn(&AgentView, DateTime<Utc>) -> String);
@@ -48,7 +50,10 @@ pub enum Width {
 
 /// Returns the table of agents in the order given, with a summary below it.
 pub fn render(agents: &[AgentView], width: Width, now: DateTime<Utc>) -> String {
-    let rows = rows(agents, width, now);
+    let mut rows = rows(agents, width, now);
+    if width == Width::Normal {
+        rows.iter_mut().flatten().for_each(shorten);
+    }
     let columns = rows[0].len();
     let widths: Vec<usize> = (0..columns)
         .map(|column| {
@@ -95,6 +100,19 @@ fn rows(agents: &[AgentView], width: Width, now: DateTime<Utc>) -> Vec<Vec<Strin
         cells.collect()
     }));
     rows
+}
+
+fn shorten(cell: &mut String) {
+    if cell.width() <= WIDEST_CELL {
+        return;
+    }
+    let mut width = 0;
+    let end = cell.char_indices().find(|(_, c)| {
+        width += c.width().unwrap_or(0);
+        width >= WIDEST_CELL
+    });
+    cell.truncate(end.map_or(cell.len(), |(end, _)| end));
+    cell.push('…');
 }
 
 fn summary(agents: &[AgentView]) -> String {
@@ -202,5 +220,25 @@ pub fn ago(now: DateTime<Utc>, then: DateTime<Utc>) -> String {
         seconds @ 120..=7_199 => format!("{} min", seconds / 60),
         seconds @ 7_200..=172_799 => format!("{} h", seconds / 3_600),
         seconds => format!("{} d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("gpu-02", "gpu-02")]
+    #[case(&"x".repeat(40), &"x".repeat(40))]
+    #[case(&"x".repeat(255), &("x".repeat(39) + "…"))]
+    #[case(&"一".repeat(30), &("一".repeat(19) + "…"))]
+    fn no_cell_pushes_the_others_off_the_screen(#[case] cell: &str, #[case] expected: &str) {
+        let mut cell = cell.to_owned();
+
+        shorten(&mut cell);
+
+        assert_eq!(cell, expected);
+        assert!(cell.width() <= WIDEST_CELL);
     }
 }
