@@ -137,16 +137,22 @@ async fn agent_without_a_panel_is_asked_about_at_the_coordinator() {
     assert!(text.ends_with("The coordinator hears from it.\n"), "{text}");
 }
 
-#[tokio::test]
-async fn agent_without_a_panel_is_not_said_to_be_cut_off_where_its_coordinator_is_not_known() {
+/// Starts an agent that no command can ask, and waits until its coordinator hears from it.
+async fn connected_without_a_panel(state_dir: &Path) -> (FakeCoordinator, Child) {
     let mut coordinator = FakeCoordinator::start();
-    let state_dir = tempfile::tempdir().unwrap();
     let to = coordinator.url().to_string();
-    let mut running = agent(state_dir.path(), &to, "127.0.0.1:1");
-    let _running = running.env("OLLAMA_AGENT_PANEL", "off").spawn().unwrap();
+    let mut agent = agent(state_dir, &to, "127.0.0.1:1");
+    let running = agent.env("OLLAMA_AGENT_PANEL", "off").spawn().unwrap();
     coordinator
         .wait_for(|log| !log.heartbeats().is_empty())
         .await;
+    (coordinator, running)
+}
+
+#[tokio::test]
+async fn agent_without_a_panel_is_not_said_to_be_cut_off_where_its_coordinator_is_not_known() {
+    let state_dir = tempfile::tempdir().unwrap();
+    let _running = connected_without_a_panel(state_dir.path()).await;
 
     let (output, text) = asked(command(state_dir.path()), &["status"]).await;
 
@@ -156,14 +162,8 @@ async fn agent_without_a_panel_is_not_said_to_be_cut_off_where_its_coordinator_i
 
 #[tokio::test]
 async fn doctor_does_not_guess_the_runtime_of_an_agent_without_a_panel() {
-    let mut coordinator = FakeCoordinator::start();
     let state_dir = tempfile::tempdir().unwrap();
-    let to = coordinator.url().to_string();
-    let mut running = agent(state_dir.path(), &to, "127.0.0.1:1");
-    let _running = running.env("OLLAMA_AGENT_PANEL", "off").spawn().unwrap();
-    coordinator
-        .wait_for(|log| !log.heartbeats().is_empty())
-        .await;
+    let _running = connected_without_a_panel(state_dir.path()).await;
 
     let mut doctor = command(state_dir.path());
     doctor.env_remove("OLLAMA_HOST");
